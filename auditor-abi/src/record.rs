@@ -1,0 +1,120 @@
+//! Records of the ring buffer and rows of the socket iterator.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What precedes the payload of every ring record. All integers are in the machine's byte order; ports are numbers, not
+/// network order; IPv4 addresses are v4-mapped (`::ffff:a.b.c.d`), in network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+pub struct RecordHeader {
+    /// `CLOCK_MONOTONIC` when the program ran, nanoseconds.
+    pub time_ns: u64,
+    /// Socket cookie: identifies the socket for as long as the machine runs.
+    pub cookie: u64,
+    /// Inode of the cgroup2 directory the socket belongs to; 0 unknown.
+    pub cgroup_id: u64,
+    /// Start of the owning process (its thread-group leader) since boot, nanoseconds; 0 unknown.
+    pub owner_start_ns: u64,
+    /// Thread group that owns the socket, in the initial pid namespace; 0 unknown.
+    pub owner_tgid: u32,
+    /// Thread that sent; 0 unknown.
+    pub owner_tid: u32,
+    /// TCP sequence number of the first payload byte (of the segment itself when it has none).
+    pub sequence: u32,
+    /// Payload bytes the segment carried.
+    pub length: u32,
+    /// Payload bytes that follow this header.
+    pub captured: u32,
+    /// Inode of the socket's network namespace; 0 unknown.
+    pub netns: u32,
+    /// Local port on the wire, in this packet.
+    pub wire_local_port: u16,
+    /// Remote port on the wire, in this packet.
+    pub wire_remote_port: u16,
+    /// Local port as the socket has it.
+    pub socket_local_port: u16,
+    /// Remote port as the socket has it: what the application connected to, before any DNAT.
+    pub socket_remote_port: u16,
+    /// Local address on the wire.
+    pub wire_local: [u8; 16],
+    /// Remote address on the wire.
+    pub wire_remote: [u8; 16],
+    /// Local address as the socket has it.
+    pub socket_local: [u8; 16],
+    /// Remote address as the socket has it.
+    pub socket_remote: [u8; 16],
+    /// Name of the owning process, zero-terminated.
+    pub owner_comm: [u8; 16],
+    /// [`EGRESS`] or [`INGRESS`].
+    pub direction: u8,
+    /// One of the `CLASS_*` constants.
+    pub class: u8,
+    /// TCP flags byte (RFC 9293 section 3.1): FIN 1, SYN 2, RST 4, ...
+    pub tcp_flags: u8,
+    /// `MARK_*` bits.
+    pub marks: u8,
+    /// Zero.
+    pub padding: [u8; 4],
+}
+
+/// [`RecordHeader::direction`]: the socket's process sent it.
+pub const EGRESS: u8 = 0;
+/// [`RecordHeader::direction`]: the socket received it.
+pub const INGRESS: u8 = 1;
+
+/// [`RecordHeader::class`]: follows an earlier record within its head's byte budget.
+pub const CLASS_CONTINUATION: u8 = 0;
+/// Begins like an HTTP/1 request head.
+pub const CLASS_REQUEST: u8 = 1;
+/// Begins like an HTTP/1 response head.
+pub const CLASS_RESPONSE: u8 = 2;
+/// Too short to tell.
+pub const CLASS_SHORT: u8 = 3;
+/// TLS record with a handshake; the socket is muted after its first records.
+pub const CLASS_TLS: u8 = 4;
+/// HTTP/2 connection preface; the socket is muted after it.
+pub const CLASS_HTTP2: u8 = 5;
+/// No payload: FIN or RST.
+pub const CLASS_END: u8 = 6;
+/// First bytes of a connection in no known protocol; the socket is muted after them.
+pub const CLASS_OTHER: u8 = 7;
+
+/// [`RecordHeader::marks`]: both directions of the connection were seen from their first byte.
+pub const MARK_FRESH: u8 = 1;
+/// Records of this socket and direction were lost before this one.
+pub const MARK_GAP: u8 = 2;
+/// Nothing more will come of this socket, apart from its end.
+pub const MARK_MUTED: u8 = 4;
+
+/// Largest payload of one record.
+pub const PAYLOAD_MAX: usize = 16 * 1024;
+/// Payload capacities a record may reserve in the ring: the smallest that fits is taken.
+pub const PAYLOAD_CLASSES: [usize; 4] = [256, 1024, 4096, PAYLOAD_MAX];
+
+/// A row of `iter/task_file`: one TCP socket and the process that has it open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+pub struct SocketRow {
+    /// Socket cookie, 0 while nobody has asked for it.
+    pub cookie: u64,
+    /// Start of the process since boot, nanoseconds.
+    pub start_ns: u64,
+    /// Thread group, initial pid namespace.
+    pub tgid: u32,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// Local address, v4-mapped when IPv4.
+    pub local: [u8; 16],
+    /// Peer address, zero when listening.
+    pub peer: [u8; 16],
+    /// Local port number.
+    pub local_port: u16,
+    /// Peer port number.
+    pub peer_port: u16,
+    /// Kernel TCP state (`include/net/tcp_states.h`): 1 established, 10 listening.
+    pub state: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+    /// Name of the process, zero-terminated.
+    pub comm: [u8; 16],
+}

@@ -1,0 +1,249 @@
+//! What the wire yields: an [`Exchange`] for each call, a [`Connection`] for each connection that holds no readable calls.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::segment::{Endpoints, Owner, SocketId, Timestamp};
+
+/// What comes out of the tracker.
+#[derive(Debug)]
+pub enum Observation {
+    /// One request and its response.
+    Exchange(Box<Exchange>),
+    /// A connection without readable exchanges.
+    Connection(Box<Connection>),
+}
+
+/// The end of the connection that was observed, as in Istio's metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reporter {
+    /// The end that sends requests.
+    Source,
+    /// The end that answers them.
+    Destination,
+}
+
+/// Why a call or a connection cannot be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnknownReason {
+    /// The head was longer than what is copied of it.
+    HeadTruncated,
+    /// Bytes of the head were lost between the kernel and the parser.
+    Gap,
+    /// A response was seen and its request was sent before the observation began.
+    MidStream,
+    /// Application data is encrypted.
+    Encrypted,
+    /// HTTP/2, not read yet.
+    Http2,
+    /// The head is not HTTP, or not in a way that all servers would read the same.
+    Malformed,
+    /// A protocol that is not read.
+    UnreadProtocol,
+    /// The tracker was at its memory limit.
+    Capacity,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Address and port, as the reporter's socket has them.
+    pub address: std::net::SocketAddr,
+    /// The socket on this node, when this end is on it.
+    pub socket: Option<SocketId>,
+    /// Owner of the socket, when this end is on this node and the kernel told.
+    pub owner: Option<Owner>,
+    /// cgroup2 inode of the socket, when this end is on this node.
+    pub cgroup: Option<u64>,
+    /// Network namespace inode, when this end is on this node.
+    pub netns: Option<u32>,
+}
+
+/// One request and its response on one connection, as one end saw it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Who reports.
+    pub reporter: Reporter,
+    /// Who called.
+    pub source: End,
+    /// Who was called.
+    pub destination: End,
+    /// Addresses on the wire from the source's side.
+    pub wire: Endpoints,
+    /// First byte of the request, or of the response when the request was not seen.
+    pub time: Timestamp,
+    /// The request; `None` when only its response was seen. When `unknown` is set the head may be cut: headers that are there
+    /// are true, headers that are not there may have been lost.
+    pub request: Option<Request>,
+    /// The response; `None` while unanswered.
+    pub response: Option<Response>,
+    /// First request byte to first response byte; `None` while unanswered.
+    pub duration: Option<Duration>,
+    /// Set when the head of the request was not seen whole, with the reason.
+    pub unknown: Option<UnknownReason>,
+    /// Ways in which the message bent the rules.
+    pub deviations: Deviations,
+}
+
+/// A message's head: start line and headers, values still readable. It holds secrets: it is wiped when dropped, its `Debug`
+/// shows no value, and it goes no further than credential extraction.
+pub struct Head {
+    bytes: Zeroizing<Vec<u8>>,
+    headers: Vec<Field>,
+}
+
+/// Where one header stands in [`Head::bytes`].
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Request {
+    /// `GET`, `POST`, ... A token (RFC 9110 section 5.6.2).
+    pub method: Box<str>,
+    /// Authority: from absolute-form, CONNECT's target, else the `Host` header; without userinfo. `None` where absent.
+    pub authority: Option<Box<str>>,
+    /// Path without query and fragment; `*` for asterisk-form, empty for CONNECT. Bytes outside printable ASCII are
+    /// percent-encoded.
+    pub path: Box<str>,
+    /// Query string, without `?`; may hold secrets, hence wiped.
+    pub query: Option<Zeroizing<String>>,
+    /// Userinfo of an absolute-form target (`user:password@`); a secret.
+    pub userinfo: Option<Zeroizing<String>>,
+    /// HTTP/1 minor version.
+    pub minor_version: u8,
+    /// Headers.
+    pub head: Head,
+    /// TCP sequence number of the head's first byte: equal at both ends of the connection.
+    pub sequence: u32,
+}
+
+/// A response's head.
+#[derive(Debug)]
+pub struct Response {
+    /// Final status code: 1xx other than 101 are passed over.
+    pub status: u16,
+    /// Headers; empty when the head was cut.
+    pub head: Head,
+}
+
+/// Ways in which a message bent the rules, in ways other parties may read differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deviations {
+    /// A line ended in LF alone.
+    pub bare_lf: bool,
+    /// Both `Transfer-Encoding` and `Content-Length` (RFC 9112 section 6.1): request smuggling.
+    pub length_and_chunked: bool,
+    /// `Content-Length` values that differ, or are no number.
+    pub conflicting_length: bool,
+    /// A `Transfer-Encoding` whose last coding is not `chunked`, or that is obfuscated.
+    pub odd_transfer_encoding: bool,
+    /// A header line folded over several lines (RFC 9112 section 5.2).
+    pub folded_header: bool,
+    /// White space between a header's name and its colon.
+    pub space_before_colon: bool,
+    /// Bytes before the request line other than empty lines.
+    pub leading_garbage: bool,
+}
+
+/// What a connection without readable exchanges speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TLS; what its ClientHello says.
+    Tls {
+        /// Server name (RFC 6066 section 3).
+        sni: Option<Box<str>>,
+        /// Protocols the client offers (RFC 7301).
+        alpn: Vec<Box<str>>,
+    },
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// An HTTP/1 connection that became something else (101 or CONNECT): the call itself is an [`Exchange`].
+    Upgraded,
+    /// Not recognised.
+    Other,
+}
+
+/// A connection without readable exchanges.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who reports.
+    pub reporter: Reporter,
+    /// Who connected.
+    pub source: End,
+    /// Who was connected to.
+    pub destination: End,
+    /// Addresses on the wire from the source's side.
+    pub wire: Endpoints,
+    /// First byte seen.
+    pub time: Timestamp,
+    /// What is spoken.
+    pub protocol: Protocol,
+}
+
+impl Head {
+    /// A head from its bytes and where the headers stand in them: `(name, value)` as start and end offsets.
+    ///
+    /// Ranges that do not lie inside `bytes` are dropped.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>, ranges: impl IntoIterator<Item = ((usize, usize), (usize, usize))>) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        let inside = |(start, end): (usize, usize)| {
+            let range = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
+            (start <= end && end <= bytes.len()).then_some(range)
+        };
+        let headers = ranges
+            .into_iter()
+            .filter_map(|(name, value)| Some(Field { name: inside(name)?, value: inside(value)? }))
+            .collect();
+        Self { bytes, headers }
+    }
+
+    /// Header names and values in the order they came, values without surrounding white space.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.headers.iter().map(|field| (self.slice(field.name), self.slice(field.value)))
+    }
+
+    /// Values of one header; the name is compared without case.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.headers().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// The raw bytes, start line included. Secret.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn slice(&self, (start, end): (u32, u32)) -> &[u8] {
+        self.bytes.get(start as usize..end as usize).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.headers().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl UnknownReason {
+    /// The reason as records and metrics carry it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Encrypted => "encrypted",
+            Self::Gap => "gap",
+            Self::HeadTruncated => "head-truncated",
+            Self::Http2 => "http2",
+            Self::Malformed => "malformed",
+            Self::MidStream => "mid-stream",
+            Self::UnreadProtocol => "unread-protocol",
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A [`Segment`]: one TCP segment as one socket saw it. Every capture source ends here.
+
+use std::net::SocketAddr;
+
+/// Nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+/// Identity of a socket for as long as the capture runs: the kernel's socket cookie, or a number a file source gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
+/// Which way a segment went, seen from the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The socket's process sent it.
+    Egress,
+    /// The socket received it.
+    Ingress,
+}
+
+/// The two ends of a connection, seen from one of them. Addresses are canonical: v4-mapped IPv6 is IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoints {
+    /// The end that was observed.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+}
+
+impl Endpoints {
+    /// The same connection seen from the other end.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { local: self.remote, remote: self.local }
+    }
+}
+
+/// What the sender of a segment looked at first bytes for (in the kernel, or in a file source).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing is claimed: the payload may be anything. What a capture file gives.
+    #[default]
+    Unclassified,
+    /// Follows the previous copied segment within a head's byte budget.
+    Continuation,
+    /// Begins like an HTTP/1 request head.
+    Request,
+    /// Begins like an HTTP/1 response head.
+    Response,
+    /// Too short to tell.
+    Short,
+    /// A TLS handshake record.
+    Tls,
+    /// The HTTP/2 connection preface.
+    Http2,
+    /// First bytes of a connection in no known protocol.
+    Other,
+}
+
+/// The process that owns a socket, as the kernel told it with the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Thread group in the initial pid namespace.
+    pub tgid: u32,
+    /// Start of the process since boot, nanoseconds; 0 unknown. Tells a reused pid.
+    pub start_ns: u64,
+    /// The kernel's name of the process, zero-terminated.
+    pub comm: [u8; 16],
+}
+
+/// One TCP segment as one socket saw it. `payload` may be shorter than `length`: bodies are not copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// When it passed.
+    pub time: Timestamp,
+    /// The observing socket.
+    pub socket: SocketId,
+    /// Which way it went.
+    pub direction: Direction,
+    /// Addresses in this packet: after DNAT where it was translated. Both ends of one connection on one node have equal,
+    /// reversed wire endpoints.
+    pub wire: Endpoints,
+    /// Addresses as the socket has them: what the application connected to.
+    pub endpoints: Endpoints,
+    /// TCP sequence number of the first payload byte.
+    pub sequence: u32,
+    /// SYN: the sequence number before the first payload byte is consumed by it.
+    pub syn: bool,
+    /// FIN: nothing follows in this direction.
+    pub fin: bool,
+    /// RST: the connection is gone.
+    pub rst: bool,
+    /// Payload bytes the segment carried.
+    pub length: u32,
+    /// The captured prefix of the payload.
+    pub payload: &'a [u8],
+    /// What the first bytes were taken for.
+    pub class: Class,
+    /// The connection was seen from its first byte, in both directions.
+    pub fresh: bool,
+    /// Segments of this socket and direction that were meant to be copied were lost before this one.
+    pub gap: bool,
+    /// The source copies every byte it sees, so a hole in the sequence is a loss. The kernel source skips bodies: there a
+    /// hole without `gap` is a skipped body.
+    pub complete_source: bool,
+    /// Nothing more is copied of this socket.
+    pub muted: bool,
+    /// Owner of the observing socket, where known.
+    pub owner: Option<Owner>,
+    /// Inode of the socket's cgroup2 directory, where known.
+    pub cgroup: Option<u64>,
+    /// Inode of the socket's network namespace, where known.
+    pub netns: Option<u32>,
+}

@@ -1,0 +1,47 @@
+//! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
+
+use auditor_wire::segment::Segment;
+
+/// Where segments come from.
+pub trait Capture {
+    /// Delivers the segments that are there now, a bounded number of them, in the order they were captured.
+    ///
+    /// # Errors
+    /// When the source cannot be read any further; what was delivered before stands.
+    fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError>;
+
+    /// What the source has counted since it began.
+    fn counts(&mut self) -> Counts;
+}
+
+/// What a source has after a [`Capture::drain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// More is there: call again at once.
+    More,
+    /// Nothing now: call again in a few milliseconds.
+    Idle,
+    /// Nothing will come any more.
+    End,
+}
+
+/// What a source has counted since it began.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Segments or packets delivered.
+    pub delivered: u64,
+    /// Captured but not delivered because they are not TCP over IP, per reason (not a loss).
+    pub ignored: Vec<(&'static str, u64)>,
+    /// Lost, by reason.
+    pub lost: Vec<(&'static str, u64)>,
+}
+
+/// Why a source cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_name}: {message}")]
+pub struct CaptureError {
+    /// The file or device.
+    pub source_name: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+}

@@ -1,0 +1,237 @@
+//! The [`Judgement`]: what is said of one call or connection. It is what sinks get and, serialised, the record of the JSON
+//! Lines contract. It holds no secret.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde::Serialize;
+
+use crate::credentials::Credential;
+
+/// What is said of one call or connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judgement {
+    /// Call or connection.
+    pub kind: Kind,
+    /// When the call began; RFC 3339 with microseconds, UTC.
+    pub time: jiff::Timestamp,
+    /// The end that was observed.
+    pub reporter: Reporter,
+    /// Who called.
+    pub source: Party,
+    /// Who was called.
+    pub destination: Party,
+    /// `http/1.0`, `http/1.1`, `http/2`, `tls`, `unknown`.
+    pub protocol: &'static str,
+    /// The request; absent for connections, `null` when it was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestFacts>,
+    /// The response; absent while unanswered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<ResponseFacts>,
+    /// How the bytes travelled.
+    pub transport: Transport,
+    /// Proofs of identity that came with the call.
+    pub credentials: Vec<Credential>,
+    /// Whether the caller proved who it is.
+    pub verdict: Verdict,
+    /// Why the verdict is `unknown`.
+    pub unknown_reason: Option<&'static str>,
+    /// What the callee did with it.
+    pub outcome: Outcome,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+    /// Ways in which the message bent HTTP's rules, e.g. `length-and-chunked`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deviations: Vec<&'static str>,
+}
+
+/// What a [`Judgement`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One request and its response.
+    Exchange,
+    /// A connection without readable exchanges.
+    Connection,
+}
+
+/// The end that was observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reporter {
+    /// The caller's end.
+    Source,
+    /// The callee's end.
+    Destination,
+}
+
+/// One end of a call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Party {
+    /// Address as the reporter's socket has it.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Inside the configured internal networks, or the node's own address.
+    pub internal: bool,
+    /// The process, when on this node and known.
+    pub process: Option<Arc<Process>>,
+    /// The container, when on this node and in one.
+    pub container: Option<Arc<Container>>,
+    /// Name to aggregate by: the executable's name outside Kubernetes; `None` when nothing is known.
+    pub workload: Option<Arc<str>>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Thread group in the initial pid namespace.
+    pub pid: u32,
+    /// The kernel's name of it.
+    pub command: Box<str>,
+    /// Path of its executable, as seen in its mount namespace.
+    pub executable: Option<Box<str>>,
+    /// Command line with values that look like secrets redacted, cut at 256 bytes.
+    pub arguments: Option<Box<str>>,
+    /// Numeric user id.
+    pub user: Option<u32>,
+}
+
+/// A container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Id the runtime gave.
+    pub id: Box<str>,
+}
+
+/// What is shown of a request.
+#[derive(Clone, Debug, Serialize)]
+pub struct RequestFacts {
+    /// Method.
+    pub method: Box<str>,
+    /// Host it was sent to, by its own word.
+    pub authority: Option<Box<str>>,
+    /// Path without its query.
+    pub path: Box<str>,
+    /// Path with its variable parts replaced: low cardinality.
+    pub route: Box<str>,
+}
+
+/// What is shown of a response.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ResponseFacts {
+    /// Status code.
+    pub status: u16,
+    /// First request byte to first response byte, seconds; `None` when the request was not seen.
+    pub duration_seconds: Option<f64>,
+}
+
+/// How the bytes travelled.
+#[derive(Clone, Debug, Serialize)]
+pub struct Transport {
+    /// Protection on the wire.
+    pub security: Security,
+    /// TLS server name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<Box<str>>,
+    /// Protocols the TLS client offered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<Vec<Box<str>>>,
+}
+
+/// Protection on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Security {
+    /// None.
+    Plaintext,
+    /// TLS, server authenticated at most.
+    Tls,
+    /// TLS with an accepted client certificate.
+    Mtls,
+    /// Not known.
+    Unknown,
+}
+
+/// Whether the caller proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It did.
+    Authenticated,
+    /// There is a credential, and a rule says why it does not suffice.
+    Weak,
+    /// The whole head was seen and held no credential, and the transport carries no client identity.
+    Unauthenticated,
+    /// A waiver matches.
+    Exempt,
+    /// Not known; the reason says why.
+    Unknown,
+}
+
+/// What the callee did with the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// 1xx to 3xx.
+    Accepted,
+    /// 401, 403, 407.
+    Refused,
+    /// Any other 4xx or 5xx.
+    Failed,
+    /// No response was seen.
+    Unanswered,
+}
+
+/// Something wrong with a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Id of the rule.
+    pub rule: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// What was seen; no secret.
+    pub detail: Box<str>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Critical.
+    Critical,
+}
+
+macro_rules! names {
+    ($type:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The word that records and metric labels carry.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+names!(Reporter { Source => "source", Destination => "destination" });
+names!(Security { Plaintext => "plaintext", Tls => "tls", Mtls => "mtls", Unknown => "unknown" });
+names!(Verdict {
+    Authenticated => "authenticated", Weak => "weak", Unauthenticated => "unauthenticated", Exempt => "exempt",
+    Unknown => "unknown",
+});
+names!(Outcome { Accepted => "accepted", Refused => "refused", Failed => "failed", Unanswered => "unanswered" });
+names!(Severity { Info => "info", Low => "low", Medium => "medium", High => "high", Critical => "critical" });

@@ -1,0 +1,7 @@
+//! The auditor: captures the sockets' traffic of a node, says of every internal call who made it and with what proof, and
+//! whether that is acceptable. `pipeline` joins the stages; every other module is one stage or one edge of the system.
+
+pub mod attribution;
+pub mod capture;
+pub mod credentials;
+pub mod judgement;
