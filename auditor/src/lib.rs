@@ -3,5 +3,6 @@
 
 pub mod attribution;
 pub mod capture;
+pub mod config;
 pub mod credentials;
 pub mod judgement;
