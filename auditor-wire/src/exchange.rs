@@ -129,6 +129,8 @@ pub struct Response {
     pub status: u16,
     /// Headers; empty when the head was cut.
     pub head: Head,
+    /// TCP sequence number of the head's first byte: equal at both ends of the connection.
+    pub sequence: u32,
 }
 
 /// Ways in which a message bent the rules, in ways other parties may read differently.
