@@ -1,5 +1,7 @@
 //! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
 
+pub mod pcap;
+
 use auditor_wire::segment::Segment;
 
 /// Where segments come from.

@@ -41,15 +41,16 @@ impl Config {
         let from = &self.credentials;
         let lists = [
             ("api_key_headers", &from.api_key_headers),
+            ("signature_headers", &from.signature_headers),
             ("session_cookies", &from.session_cookies),
             ("query_parameters", &from.query_parameters),
         ];
-        if lists.iter().all(|(_, names)| names.is_none()) && from.fingerprint_key_file.is_none() {
-            return writeln!(f, "# credentials: built-in lists, a random fingerprint key for each run");
+        if lists.iter().all(|(_, names)| names.is_empty()) && from.fingerprint_key_file.is_none() {
+            return writeln!(f, "# credentials: the built-in names, a random fingerprint key for each run");
         }
         writeln!(f, "credentials:")?;
         for (key, names) in lists {
-            if let Some(names) = names {
+            if !names.is_empty() {
                 list(f, "  ", key, names)?;
             }
         }

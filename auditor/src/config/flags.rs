@@ -26,7 +26,7 @@ pub struct CommonFlags {
         value_parser = value::network
     )]
     pub internal_networks: Option<Vec<IpNet>>,
-    /// Header that carries an API key; repeatable, replaces the built-in list
+    /// Header that carries an API key, besides the built-in ones; repeatable
     #[arg(
         long = "api-key-header",
         value_name = "NAME",
@@ -36,7 +36,17 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub api_key_headers: Option<Vec<String>>,
-    /// Cookie that carries a session; repeatable, replaces the built-in list
+    /// Header that carries a signature over the message, besides the built-in ones; repeatable
+    #[arg(
+        long = "signature-header",
+        value_name = "NAME",
+        env = "AUDITOR_SIGNATURE_HEADERS",
+        value_delimiter = ',',
+        value_parser = value::header_name,
+        hide_short_help = true
+    )]
+    pub signature_headers: Option<Vec<String>>,
+    /// Cookie that carries a session, besides the built-in ones; repeatable
     #[arg(
         long = "session-cookie",
         value_name = "NAME",
@@ -46,7 +56,7 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub session_cookies: Option<Vec<String>>,
-    /// Query parameter that carries a secret; repeatable, replaces the built-in list
+    /// Query parameter that carries a secret, besides the built-in ones; repeatable
     #[arg(
         long = "query-parameter",
         value_name = "NAME",

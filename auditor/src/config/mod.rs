@@ -73,15 +73,17 @@ pub struct Limits {
     pub edges: usize,
 }
 
-/// What counts as a credential, besides what always does. `None`: the built-in list.
+/// What counts as a credential, besides the built-in names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialConfig {
-    /// Headers that carry an API key, lower case.
-    pub api_key_headers: Option<Vec<String>>,
-    /// Cookies that carry a session.
-    pub session_cookies: Option<Vec<String>>,
-    /// Query parameters that carry a secret.
-    pub query_parameters: Option<Vec<String>>,
+    /// More headers that carry an API key, lower case.
+    pub api_key_headers: Vec<String>,
+    /// More headers that carry a signature over the message, lower case.
+    pub signature_headers: Vec<String>,
+    /// More cookies that carry a session.
+    pub session_cookies: Vec<String>,
+    /// More query parameters that carry a secret.
+    pub query_parameters: Vec<String>,
     /// File with the key of the fingerprints; `None`: a random key for each run.
     pub fingerprint_key_file: Option<PathBuf>,
 }

@@ -51,6 +51,7 @@ pub(super) struct RawLimits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawCredentials {
     pub(super) api_key_headers: List,
+    pub(super) signature_headers: List,
     pub(super) session_cookies: List,
     pub(super) query_parameters: List,
     pub(super) fingerprint_key_file: Text,

@@ -45,17 +45,13 @@ fn overlay<T>(target: &mut T, value: Option<T>) {
 }
 
 fn apply_common(config: &mut Config, flags: &CommonFlags) {
-    let or = |target: &mut Option<Vec<String>>, value: &Option<Vec<String>>| {
-        if value.is_some() {
-            target.clone_from(value);
-        }
-    };
     if flags.internal_networks.is_some() {
         config.internal_networks.clone_from(&flags.internal_networks);
     }
-    or(&mut config.credentials.api_key_headers, &flags.api_key_headers);
-    or(&mut config.credentials.session_cookies, &flags.session_cookies);
-    or(&mut config.credentials.query_parameters, &flags.query_parameters);
+    overlay(&mut config.credentials.api_key_headers, flags.api_key_headers.clone());
+    overlay(&mut config.credentials.signature_headers, flags.signature_headers.clone());
+    overlay(&mut config.credentials.session_cookies, flags.session_cookies.clone());
+    overlay(&mut config.credentials.query_parameters, flags.query_parameters.clone());
     if flags.fingerprint_key_file.is_some() {
         config.credentials.fingerprint_key_file.clone_from(&flags.fingerprint_key_file);
     }
@@ -99,12 +95,16 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
 
     let credentials = raw.credentials.unwrap_or_default();
     let to = &mut config.credentials;
-    to.api_key_headers =
-        reader.list("credentials.api_key_headers", &credentials.api_key_headers, value::header_name)?;
-    to.session_cookies =
-        reader.list("credentials.session_cookies", &credentials.session_cookies, value::parameter_name)?;
-    to.query_parameters =
-        reader.list("credentials.query_parameters", &credentials.query_parameters, value::parameter_name)?;
+    let lists = [
+        (&mut to.api_key_headers, "credentials.api_key_headers", &credentials.api_key_headers, true),
+        (&mut to.signature_headers, "credentials.signature_headers", &credentials.signature_headers, true),
+        (&mut to.session_cookies, "credentials.session_cookies", &credentials.session_cookies, false),
+        (&mut to.query_parameters, "credentials.query_parameters", &credentials.query_parameters, false),
+    ];
+    for (target, key, names, headers) in lists {
+        let parse = if headers { value::header_name } else { value::parameter_name };
+        *target = reader.list(key, names, parse)?.unwrap_or_default();
+    }
     to.fingerprint_key_file = credentials.fingerprint_key_file.map(|text| text.value.into());
 
     for rule in raw.rules.unwrap_or_default().0 {

@@ -38,6 +38,7 @@ capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2Ki
 limits: { connections: 1000, buffered_bytes: 64MiB, processes: 100, series: 500, edges: 50 }
 credentials:
   api_key_headers: [X-Key]
+  signature_headers: [X-Signed]
   session_cookies: [sid]
   query_parameters: [token]
   fingerprint_key_file: key
@@ -56,9 +57,10 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
     let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, processes: 100, series: 500, edges: 50 };
     assert_eq!(config.limits, limits);
-    assert_eq!(config.credentials.api_key_headers, Some(vec!["x-key".to_owned()]));
-    assert_eq!(config.credentials.session_cookies, Some(vec!["sid".to_owned()]));
-    assert_eq!(config.credentials.query_parameters, Some(vec!["token".to_owned()]));
+    assert_eq!(config.credentials.api_key_headers, ["x-key"]);
+    assert_eq!(config.credentials.signature_headers, ["x-signed"]);
+    assert_eq!(config.credentials.session_cookies, ["sid"]);
+    assert_eq!(config.credentials.query_parameters, ["token"]);
     assert_eq!(config.credentials.fingerprint_key_file, Some("key".into()));
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });

@@ -20,11 +20,7 @@ fn variant(magic: [u8; 4]) -> Option<(Endian, u32)> {
     let known = |number| matches!(number, MICROSECONDS | NANOSECONDS | MODIFIED);
     let little = u32::from_le_bytes(magic);
     let big = u32::from_be_bytes(magic);
-    if known(little) {
-        Some((Endian::Little, little))
-    } else {
-        known(big).then_some((Endian::Big, big))
-    }
+    if known(little) { Some((Endian::Little, little)) } else { known(big).then_some((Endian::Big, big)) }
 }
 
 /// A file of which the header was read.

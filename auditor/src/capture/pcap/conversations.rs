@@ -88,14 +88,15 @@ impl Conversations {
             server: server_of(packet),
             opened,
             fresh: packet.syn,
-            used: true,
+            used: false,
         };
-        if self.by_ends.insert(ends, conversation).is_none() {
-            self.order.push_back(ends);
-            if self.by_ends.len() > self.capacity {
+        if !self.by_ends.contains_key(&ends) {
+            if self.by_ends.len() >= self.capacity {
                 self.evict();
             }
+            self.order.push_back(ends);
         }
+        self.by_ends.insert(ends, conversation);
         conversation
     }
 

@@ -94,7 +94,9 @@ impl Sections {
             } else if Endian::Big.u32(magic, 8) == BYTE_ORDER_MAGIC {
                 Endian::Big
             } else {
-                return Err(input.damage("a section header without byte-order magic; the file is damaged or no pcapng file"));
+                return Err(
+                    input.damage("a section header without byte-order magic; the file is damaged or no pcapng file")
+                );
             };
         }
         let (kind, length) = (self.endian.u32(&head, 0), self.endian.u32(&head, 4));
@@ -135,7 +137,9 @@ impl Sections {
                 OPTION_TIME_RESOLUTION => {
                     let exponent = value.first().copied().unwrap_or(6);
                     interface.resolution = resolution(exponent).ok_or_else(|| {
-                        input.damage(format!("a time resolution of {exponent:#x} is beyond any clock; the file is damaged"))
+                        input.damage(format!(
+                            "a time resolution of {exponent:#x} is beyond any clock; the file is damaged"
+                        ))
                     })?;
                 }
                 OPTION_TIME_OFFSET => interface.offset = self.endian.i64(value, 0),

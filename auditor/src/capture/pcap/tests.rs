@@ -44,7 +44,9 @@ impl Order {
     }
 
     fn record(&self, file: &mut Vec<u8>, seconds: u32, fraction: u32, packet: &[u8], wire: usize) {
-        for value in [seconds, fraction, u32::try_from(packet.len()).expect("short"), u32::try_from(wire).expect("short")] {
+        for value in
+            [seconds, fraction, u32::try_from(packet.len()).expect("short"), u32::try_from(wire).expect("short")]
+        {
             file.extend(self.u32(value));
         }
         file.extend(packet);
@@ -80,8 +82,7 @@ impl Order {
         let length = self.u32(u32::try_from(packet.len()).expect("short"));
         let high = u32::try_from(ticks >> 32).expect("32 bits");
         let low = u32::try_from(ticks & 0xffff_ffff).expect("32 bits");
-        let body =
-            [&self.u32(interface)[..], &self.u32(high), &self.u32(low), &length, &length, packet].concat();
+        let body = [&self.u32(interface)[..], &self.u32(high), &self.u32(low), &length, &length, packet].concat();
         self.block(file, 6, &body);
     }
 }
@@ -217,7 +218,10 @@ fn damage_is_said_with_its_place_and_what_precedes_it_is_delivered() {
         (vec![1; 7], "at byte 99, after 1 packets: the file ends 7 bytes into a record of 16 bytes; "),
         (vec![0; 64], "at byte 99, after 1 packets: there are zeros where a packet's header should be; "),
         (vec![0xff; 64], "at byte 99, after 1 packets: a packet of 4294967295 bytes is claimed, "),
-        (good[24..whole - 1].to_vec(), "at byte 99, after 1 packets: the file ends 74 bytes into a record of 75 bytes; "),
+        (
+            good[24..whole - 1].to_vec(),
+            "at byte 99, after 1 packets: the file ends 74 bytes into a record of 75 bytes; ",
+        ),
     ] {
         let (seen, end) = bytes(&[&good[..], &tail].concat());
         assert_eq!(seen.len(), 1);
@@ -259,7 +263,10 @@ fn damaged_pcapng() {
         let (seen, end) = bytes(&[&good[..], &tail].concat());
         assert_eq!(seen.len(), 1, "{expected}");
         let end = end.expect("an error");
-        assert!(end.contains(&format!("at byte {}, after 1 packets: ", good.len())) && end.contains(expected), "{expected}\n{end}");
+        assert!(
+            end.contains(&format!("at byte {}, after 1 packets: ", good.len())) && end.contains(expected),
+            "{expected}\n{end}"
+        );
     }
 }
 
