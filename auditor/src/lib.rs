@@ -3,6 +3,8 @@
 
 pub mod attribution;
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod judgement;
+pub mod server;
