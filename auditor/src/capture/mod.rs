@@ -2,6 +2,9 @@
 
 use auditor_wire::segment::Segment;
 
+pub mod record;
+pub mod ring;
+
 /// Where segments come from.
 pub trait Capture {
     /// Delivers the segments that are there now, a bounded number of them, in the order they were captured.
