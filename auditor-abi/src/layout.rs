@@ -20,7 +20,7 @@ const fn field(global: &'static str, structure: &'static str, path: &'static str
 }
 
 /// Every offset the object wants.
-pub const FIELDS: [Field; 16] = [
+pub const FIELDS: [Field; 15] = [
     field("OFF_SK_LOCK_OWNED", "sock", "sk_lock.owned"),
     field("OFF_SK_NET", "sock", "__sk_common.skc_net.net"),
     field("OFF_SK_NUM", "sock", "__sk_common.skc_num"),
@@ -33,7 +33,6 @@ pub const FIELDS: [Field; 16] = [
     field("OFF_SK_V6_PEER", "sock", "__sk_common.skc_v6_daddr"),
     field("OFF_NET_INUM", "net", "ns.inum"),
     field("OFF_TASK_TGID", "task_struct", "tgid"),
-    field("OFF_TASK_PID", "task_struct", "pid"),
     field("OFF_TASK_LEADER", "task_struct", "group_leader"),
     field("OFF_TASK_START", "task_struct", "start_boottime"),
     field("OFF_TASK_COMM", "task_struct", "comm"),

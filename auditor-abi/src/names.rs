@@ -14,8 +14,6 @@ pub const PROGRAM_INGRESS: &str = "observe_ingress";
 /// Program: `iter/task_file`, lists the sockets that exist at start.
 pub const PROGRAM_SOCKETS: &str = "list_sockets";
 
-/// Global: `u32`, the auditor's own process (initial pid namespace), whose sockets are left out. 0: none.
-pub const GLOBAL_SELF_TGID: &str = "SELF_TGID";
 /// Global: `u32`, bytes of a request head that are copied at most.
 pub const GLOBAL_REQUEST_BUDGET: &str = "REQUEST_BUDGET";
 /// Global: `u32`, bytes of a response head that are copied at most.

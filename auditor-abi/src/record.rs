@@ -17,8 +17,6 @@ pub struct RecordHeader {
     pub owner_start_ns: u64,
     /// Thread group that owns the socket, in the initial pid namespace; 0 unknown.
     pub owner_tgid: u32,
-    /// Thread that sent; 0 unknown.
-    pub owner_tid: u32,
     /// TCP sequence number of the first payload byte (of the segment itself when it has none).
     pub sequence: u32,
     /// Payload bytes the segment carried.
@@ -53,8 +51,6 @@ pub struct RecordHeader {
     pub tcp_flags: u8,
     /// `MARK_*` bits.
     pub marks: u8,
-    /// Zero.
-    pub padding: [u8; 4],
 }
 
 /// [`RecordHeader::direction`]: the socket's process sent it.
@@ -88,7 +84,8 @@ pub const MARK_MUTED: u8 = 4;
 
 /// Largest payload of one record.
 pub const PAYLOAD_MAX: usize = 16 * 1024;
-/// Payload capacities a record may reserve in the ring: the smallest that fits is taken.
+/// Payload capacities a record may reserve in the ring: the smallest that is larger than the payload is taken (a record
+/// holds one byte less than its capacity, because the length is masked for the verifier).
 pub const PAYLOAD_CLASSES: [usize; 4] = [256, 1024, 4096, PAYLOAD_MAX];
 
 /// A row of `iter/task_file`: one TCP socket and the process that has it open.

@@ -7,4 +7,5 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod judgement;
+pub mod kernel;
 pub mod server;

@@ -1,6 +1,8 @@
 //! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
 
 pub mod pcap;
+pub mod record;
+pub mod ring;
 
 use auditor_wire::segment::Segment;
 

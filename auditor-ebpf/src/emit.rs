@@ -1,0 +1,165 @@
+//! Writes one record into the ring.
+
+use auditor_abi::{
+    counters,
+    record::{EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_CLASSES, RecordHeader},
+};
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_sock},
+    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+};
+
+use crate::{
+    maps::{RECORDS, Socket, count_loss},
+    packet::{Headers, V4_MAPPED},
+};
+
+/// A record of one capacity. The ring's memory is not cleared: only `captured` bytes of the payload mean anything.
+#[repr(C)]
+struct Record<const CAPACITY: usize> {
+    header: RecordHeader,
+    payload: [u8; CAPACITY],
+}
+
+/// What a record is made of.
+pub struct Observed<'a> {
+    pub skb: *mut __sk_buff,
+    pub sk: *mut bpf_sock,
+    pub headers: &'a Headers,
+    pub direction: u8,
+    pub class: u8,
+}
+
+/// Writes a record with up to `wanted` bytes of payload, in the smallest capacity that holds them.
+#[inline(always)]
+pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
+    if wanted == 0 {
+        write::<8>(observed, socket, 0);
+    } else if wanted < PAYLOAD_CLASSES[0] as u32 {
+        write::<{ PAYLOAD_CLASSES[0] }>(observed, socket, wanted);
+    } else if wanted < PAYLOAD_CLASSES[1] as u32 {
+        write::<{ PAYLOAD_CLASSES[1] }>(observed, socket, wanted);
+    } else if wanted < PAYLOAD_CLASSES[2] as u32 {
+        write::<{ PAYLOAD_CLASSES[2] }>(observed, socket, wanted);
+    } else {
+        write::<{ PAYLOAD_CLASSES[3] }>(observed, socket, wanted);
+    }
+}
+
+#[inline(always)]
+fn write<const CAPACITY: usize>(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
+    let half = usize::from(observed.direction != EGRESS);
+    let Some(mut entry) = RECORDS.reserve::<Record<CAPACITY>>(0) else {
+        socket.gap[half] = 1;
+        count_loss(counters::LOST_RING_FULL);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let mut captured = 0;
+    if wanted > 0 {
+        captured = clamp::<CAPACITY>(wanted);
+        // SAFETY: `captured` is at most CAPACITY - 1, and the helper checks the packet's bounds.
+        let status = unsafe {
+            let payload = (&raw mut (*record).payload).cast();
+            bpf_skb_load_bytes(observed.skb.cast(), observed.headers.payload_offset, payload, captured as u32)
+        };
+        if status != 0 {
+            entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+            socket.gap[half] = 1;
+            count_loss(counters::LOST_PAYLOAD);
+            return;
+        }
+    }
+    // SAFETY: `record` is the reserved memory, large enough for the header and aligned to 8.
+    unsafe { fill(&raw mut (*record).header, observed, socket, captured as u32) };
+    socket.gap[half] = 0;
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Fills the header in.
+///
+/// # Safety
+/// `header` must be writable and aligned.
+#[inline(always)]
+unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Socket, captured: u32) {
+    let Headers { source, destination, source_port, destination_port, .. } = *observed.headers;
+    let egress = observed.direction == EGRESS;
+    let half = usize::from(!egress);
+    let mut marks = 0;
+    if socket.fresh != 0 {
+        marks |= MARK_FRESH;
+    }
+    if socket.gap[half] != 0 {
+        marks |= MARK_GAP;
+    }
+    if socket.muted != 0 {
+        marks |= MARK_MUTED;
+    }
+    // SAFETY: the caller's promise; `sk` is a full socket and `skb` the context, whose fields the verifier checks; the
+    // header's arrays are 8-aligned.
+    unsafe {
+        let sk = observed.sk;
+        (*header).time_ns = bpf_ktime_get_ns();
+        (*header).cookie = bpf_get_socket_cookie(observed.skb.cast());
+        (*header).cgroup_id = bpf_skb_cgroup_id(observed.skb);
+        (*header).owner_start_ns = socket.owner_start_ns;
+        (*header).owner_tgid = socket.owner_tgid;
+        (*header).sequence = observed.headers.sequence;
+        (*header).length = observed.headers.payload_length;
+        (*header).captured = captured;
+        (*header).netns = socket.netns;
+        (*header).wire_local_port = if egress { source_port } else { destination_port };
+        (*header).wire_remote_port = if egress { destination_port } else { source_port };
+        (*header).socket_local_port = (*sk).src_port as u16;
+        (*header).socket_remote_port = u16::from_be((*sk).dst_port);
+        store(&raw mut (*header).wire_local, if egress { source } else { destination });
+        store(&raw mut (*header).wire_remote, if egress { destination } else { source });
+        if (*sk).family == AF_INET {
+            store(&raw mut (*header).socket_local, [0, 0, V4_MAPPED, (*sk).src_ip4]);
+            store(&raw mut (*header).socket_remote, [0, 0, V4_MAPPED, (*sk).dst_ip4]);
+        } else {
+            let local = [(*sk).src_ip6[0], (*sk).src_ip6[1], (*sk).src_ip6[2], (*sk).src_ip6[3]];
+            let remote = [(*sk).dst_ip6[0], (*sk).dst_ip6[1], (*sk).dst_ip6[2], (*sk).dst_ip6[3]];
+            store(&raw mut (*header).socket_local, local);
+            store(&raw mut (*header).socket_remote, remote);
+        }
+        (&raw mut (*header).owner_comm).cast::<[u64; 2]>().write(socket.owner_comm);
+        (*header).direction = observed.direction;
+        (*header).class = observed.class;
+        (*header).tcp_flags = observed.headers.flags;
+        (*header).marks = marks;
+    }
+}
+
+/// `AF_INET` (include/linux/socket.h).
+const AF_INET: u32 = 2;
+
+/// Writes an address as four words.
+///
+/// # Safety
+/// `at` must be writable; addresses in the header are 8-aligned.
+#[inline(always)]
+unsafe fn store(at: *mut [u8; 16], words: [u32; 4]) {
+    // SAFETY: the caller's promise.
+    unsafe { core::ptr::write_volatile(at.cast::<[u32; 4]>(), words) };
+}
+
+/// `wanted` brought into 1..CAPACITY, a power of two, in a way that verifiers from 5.10 on follow: the compiler merges or
+/// hoists the same checks written in Rust, after which 5.10 and 6.1 lose the bound.
+#[inline(always)]
+fn clamp<const CAPACITY: usize>(wanted: u32) -> u64 {
+    let mut length = u64::from(wanted);
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!(
+            "if {length} <= {max} goto +1",
+            "{length} = {max}",
+            "{length} &= {max}",
+            "if {length} > 0 goto +1",
+            "{length} = 1",
+            length = inout(reg) length,
+            max = const CAPACITY - 1,
+        );
+    }
+    length
+}

@@ -1,0 +1,23 @@
+//! `cgroup_skb` on the cgroup2 root: every packet of every socket of every container and network namespace.
+
+use auditor_abi::record::{EGRESS, INGRESS};
+use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
+
+use crate::observe::observe;
+
+/// The packet passes, always.
+const PASS: i32 = 1;
+
+/// Runs in `ip_finish_output`: after DNAT and SNAT, before fragmentation and offloads.
+#[cgroup_skb(egress)]
+pub fn observe_egress(context: SkBuffContext) -> i32 {
+    observe(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// Runs as the socket's filter in `tcp_v4_rcv` and `tcp_v6_rcv`, before TCP puts segments in order.
+#[cgroup_skb(ingress)]
+pub fn observe_ingress(context: SkBuffContext) -> i32 {
+    observe(context.skb.skb, INGRESS);
+    PASS
+}

@@ -1,0 +1,4 @@
+//! One thin wrapper per kernel hook.
+
+mod cgroup;
+mod sockets;

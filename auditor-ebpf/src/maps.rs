@@ -1,0 +1,83 @@
+//! Maps, and what is remembered of a socket.
+
+use core::ffi::c_void;
+
+use auditor_abi::counters;
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::SkStorage,
+    helpers::generated::bpf_sk_storage_get,
+    macros::{btf_map, map},
+    maps::{PerCpuArray, RingBuf},
+};
+
+/// Carries records to the auditor. The loader sets its size.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
+
+/// Losses, see [`auditor_abi::counters`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNT, 0);
+
+/// What is remembered of a socket; freed with it by the kernel.
+#[btf_map]
+static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// What is remembered of a socket. Egress and ingress may run at once on two CPUs: each writes its own half of the arrays, and
+/// the rest is written by egress alone or is the same whoever writes it.
+#[repr(C)]
+pub struct Socket {
+    /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
+    pub kernel_sock: u64,
+    /// Start of the owner's process since boot, nanoseconds.
+    pub owner_start_ns: u64,
+    /// Owner's name, zero-terminated; words, because bytes would be copied one by one.
+    pub owner_comm: [u64; 2],
+    /// Owner's thread group; 0 unknown.
+    pub owner_tgid: u32,
+    /// Network namespace inode.
+    pub netns: u32,
+    /// Bytes that may still be copied of the head under way, by direction.
+    pub budget: [u32; 2],
+    /// 1 when records were lost since the last one, by direction.
+    pub gap: [u32; 2],
+    /// Segments that were no head, by direction, until the first head.
+    pub misses: [u32; 2],
+    /// 1 once the first packet has been seen.
+    pub seen: u32,
+    /// 1 when it was seen from its first byte.
+    pub fresh: u32,
+    /// 1 once a head has been seen.
+    pub http: u32,
+    /// 1 when nothing more is wanted of it.
+    pub muted: u32,
+}
+
+/// The socket's memory, if there is one yet.
+#[inline(always)]
+pub fn socket(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+    storage(sk, 0)
+}
+
+/// The socket's memory, made when there is none; `None` when the kernel has no memory.
+#[inline(always)]
+pub fn socket_or_new(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+    storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+}
+
+#[inline(always)]
+fn storage(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Socket> {
+    let map = (&raw const SOCKETS).cast_mut().cast::<c_void>();
+    // SAFETY: `sk` is a full socket (checked by the caller, and by the verifier); the value lives as long as the program
+    // runs, and all its fields are plain integers for which torn or concurrent writes are harmless.
+    unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags).cast::<Socket>().as_mut() }
+}
+
+/// Counts one loss.
+#[inline(always)]
+pub fn count_loss(counter: u32) {
+    if let Some(count) = COUNTERS.get_ptr_mut(counter) {
+        // SAFETY: the pointer is into this CPU's slot; a softirq that interrupts may at worst lose one increment.
+        unsafe { *count += 1 };
+    }
+}

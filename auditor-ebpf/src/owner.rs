@@ -1,0 +1,47 @@
+//! Who owns a socket: while a process holds the socket's lock, the current task is the sender. Only on the way out; on the way
+//! in the current task is whoever was interrupted.
+
+use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
+
+use crate::{globals, maps::Socket, read};
+
+/// Notes the current task as owner, if it is known to be the sender. Kept from earlier segments otherwise: segments that an
+/// acknowledgement or a timer sends have no sender of their own.
+#[inline(always)]
+pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
+    let kernel_sock = as_number(sk, socket);
+    match read::member::<u32>(kernel_sock, &globals::OFF_SK_LOCK_OWNED) {
+        Some(owned) if owned != 0 => {}
+        _ => return,
+    }
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let Some(tgid) = read::member::<u32>(task, &globals::OFF_TASK_TGID) else { return };
+    if tgid == 0 || tgid == socket.owner_tgid {
+        return;
+    }
+    let leader = read::member::<u64>(task, &globals::OFF_TASK_LEADER).unwrap_or(task);
+    socket.owner_start_ns = read::member(leader, &globals::OFF_TASK_START).unwrap_or(0);
+    socket.owner_comm = read::member(leader, &globals::OFF_TASK_COMM).unwrap_or([0; 2]);
+    socket.owner_tgid = tgid;
+}
+
+/// Notes the network namespace, once a socket.
+#[inline(always)]
+pub fn note_namespace(sk: *mut bpf_sock, socket: &mut Socket) {
+    let kernel_sock = as_number(sk, socket);
+    if let Some(net) = read::member::<u64>(kernel_sock, &globals::OFF_SK_NET) {
+        socket.netns = read::member(net, &globals::OFF_NET_INUM).unwrap_or(0);
+    }
+}
+
+/// The socket's address as a number: a socket pointer may not go to the probe helper, but what was stored in a map and
+/// loaded again may.
+#[inline(always)]
+fn as_number(sk: *mut bpf_sock, socket: &mut Socket) -> u64 {
+    // SAFETY: both are places in the socket's storage; volatile, or the compiler would forward the pointer.
+    unsafe {
+        core::ptr::write_volatile((&raw mut socket.kernel_sock).cast::<*mut bpf_sock>(), sk);
+        core::ptr::read_volatile(&raw const socket.kernel_sock)
+    }
+}

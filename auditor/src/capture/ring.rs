@@ -1,0 +1,68 @@
+//! The live source: the ring buffer the kernel programs write.
+
+use auditor_wire::segment::Segment;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Capture, CaptureError, Counts, Status, record::decode};
+use crate::kernel::loader::{Programs, Ring};
+
+/// Records delivered in one call at most, so that the caller gets to its other work.
+const BATCH: usize = 4096;
+
+/// The live source. Dropping it detaches the programs.
+pub struct RingSource {
+    ring: Ring,
+    programs: Programs,
+    epoch_offset_ns: u64,
+    delivered: u64,
+    undecodable: u64,
+}
+
+impl RingSource {
+    /// A source over loaded and attached programs.
+    #[must_use]
+    pub fn new(programs: Programs, ring: Ring) -> Self {
+        Self { ring, programs, epoch_offset_ns: epoch_offset_ns(), delivered: 0, undecodable: 0 }
+    }
+
+    /// The programs, for their statistics.
+    pub fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+}
+
+impl Capture for RingSource {
+    fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
+        for _ in 0..BATCH {
+            let Some(record) = self.ring.next_record() else {
+                // The clock may have been set since; records are milliseconds old at most.
+                self.epoch_offset_ns = epoch_offset_ns();
+                return Ok(Status::Idle);
+            };
+            match decode(&record, self.epoch_offset_ns) {
+                Ok(segment) => {
+                    self.delivered += 1;
+                    deliver(&segment);
+                }
+                Err(_) => self.undecodable += 1,
+            }
+        }
+        Ok(Status::More)
+    }
+
+    fn counts(&mut self) -> Counts {
+        // A map that cannot be read any more means the counts end here, not the capture.
+        let mut lost = self.programs.losses().unwrap_or_default();
+        lost.push(("undecodable", self.undecodable));
+        Counts { delivered: self.delivered, ignored: Vec::new(), lost }
+    }
+}
+
+/// What brings `CLOCK_MONOTONIC`, the programs' clock, to the Unix epoch.
+fn epoch_offset_ns() -> u64 {
+    let nanoseconds = |clock| {
+        let time = clock_gettime(clock);
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    };
+    nanoseconds(ClockId::Realtime).wrapping_sub(nanoseconds(ClockId::Monotonic))
+}
