@@ -9,3 +9,4 @@ pub mod credentials;
 pub mod judgement;
 pub mod kernel;
 pub mod server;
+pub mod policy;
