@@ -1,0 +1,1 @@
+//! Finds the cgroup2 root, to which the programs are attached.

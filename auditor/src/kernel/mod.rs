@@ -1,0 +1,9 @@
+//! The kernel as the auditor finds it: what it can do, where its struct members are, where its cgroup2 tree is.
+
+pub mod btf;
+pub mod cgroup;
+pub mod layout;
+pub mod probe;
+
+#[cfg(test)]
+mod btf_tests;
