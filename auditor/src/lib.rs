@@ -5,3 +5,4 @@ pub mod attribution;
 pub mod capture;
 pub mod credentials;
 pub mod judgement;
+pub mod sinks;
