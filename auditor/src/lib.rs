@@ -10,3 +10,4 @@ pub mod judgement;
 pub mod kernel;
 pub mod server;
 pub mod policy;
+pub mod sinks;
