@@ -8,6 +8,6 @@ pub mod config;
 pub mod credentials;
 pub mod judgement;
 pub mod kernel;
-pub mod server;
 pub mod policy;
+pub mod server;
 pub mod sinks;

@@ -1,11 +1,9 @@
-//! The kernel as the auditor finds it, and the programs it runs there.
-
-pub mod loader;
 //! The kernel as the auditor finds it: what it can do, where its struct members are, where its cgroup2 tree is.
 
 pub mod btf;
 pub mod cgroup;
 pub mod layout;
+pub mod loader;
 pub mod probe;
 
 #[cfg(test)]
