@@ -1,7 +1,9 @@
 //! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
 
+pub mod open;
 pub mod pcap;
 pub mod record;
+pub mod recording;
 pub mod ring;
 
 use auditor_wire::segment::Segment;

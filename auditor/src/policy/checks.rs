@@ -34,8 +34,8 @@ pub(super) struct Call<'a> {
 }
 
 /// What is wrong with the credentials of a call.
-#[derive(Default)]
-pub(super) struct Defects {
+pub(super) struct Defects<'a> {
+    settings: &'a Settings,
     /// One finding for each rule that fired.
     pub(super) findings: Vec<Finding>,
     /// Some credential does not suffice. A token that must not be accepted does not suffice even where it was refused, which
@@ -43,9 +43,14 @@ pub(super) struct Defects {
     pub(super) weak: bool,
 }
 
-impl Defects {
+impl Defects<'_> {
+    /// Something is against a credential, though it may be no finding. Not so for a rule that is not looked at.
+    fn weaken(&mut self, rule: &'static str) {
+        self.weak |= self.settings.severity(rule, Severity::Info).is_some();
+    }
+
     fn add(&mut self, rule: &'static str, severity: Severity, detail: impl FnOnce() -> String) {
-        self.weak = true;
+        self.weaken(rule);
         if !self.findings.iter().any(|known| known.rule == rule) {
             self.findings.push(Finding { rule, severity, detail: detail().into_boxed_str() });
         }
@@ -87,8 +92,8 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// What is wrong with the credentials.
-pub(super) fn credentials(call: &Call<'_>) -> Defects {
-    let mut defects = Defects::default();
+pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
+    let mut defects = Defects { settings: call.settings, findings: Vec::new(), weak: false };
     for credential in call.credentials {
         let carrier = &credential.carrier;
         let in_url = ["query:", "path:", "userinfo"].iter().any(|place| carrier.starts_with(place));
@@ -148,17 +153,17 @@ fn is_reusable(credential: &Credential) -> bool {
 }
 
 /// The claims of a token that need neither a key nor configuration.
-fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects) {
+fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects<'_>) {
     let leeway = seconds(call.settings.clock_leeway);
     if claims.alg.as_deref().is_some_and(|alg| alg.eq_ignore_ascii_case("none")) {
-        defects.weak = true;
+        defects.weaken(JWT_UNSIGNED);
         must_not_be_accepted(call, JWT_UNSIGNED, defects, || format!("alg none in {carrier}"));
     }
     if !claims.readable {
         return;
     }
     if let Some(early) = claims.nbf.map(|nbf| nbf.saturating_sub(call.now)).filter(|early| *early > leeway) {
-        defects.weak = true;
+        defects.weaken(JWT_NOT_YET_VALID);
         must_not_be_accepted(call, JWT_NOT_YET_VALID, defects, || format!("valid only {early} s later, in {carrier}"));
     }
     let Some(exp) = claims.exp else {
@@ -167,7 +172,7 @@ fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects)
     };
     let left = exp.saturating_sub(call.now);
     if left < -leeway {
-        defects.weak = true;
+        defects.weaken(JWT_EXPIRED_ACCEPTED);
         if call.outcome == Outcome::Accepted {
             let detail = || format!("expired {} s before, in {carrier}", left.saturating_neg());
             defects.add(JWT_EXPIRED_ACCEPTED, severity(JWT_EXPIRED_ACCEPTED), detail);
@@ -184,7 +189,7 @@ fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects)
 
 /// A token that a service must refuse: as bad as the rule says when it was accepted; medium when the call failed for another
 /// reason, since who gets that far mostly passed the check; nothing when it was refused or not answered.
-fn must_not_be_accepted(call: &Call<'_>, rule: &'static str, defects: &mut Defects, detail: impl FnOnce() -> String) {
+fn must_not_be_accepted(call: &Call<'_>, rule: &'static str, defects: &mut Defects<'_>, detail: impl FnOnce() -> String) {
     match call.outcome {
         Outcome::Accepted => defects.add(rule, severity(rule), detail),
         Outcome::Failed => defects.add(rule, Severity::Medium, detail),

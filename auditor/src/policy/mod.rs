@@ -14,6 +14,7 @@ pub mod rules;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -27,7 +28,7 @@ use self::checks::Call;
 use crate::{
     attribution::Attributed,
     credentials::{Extractor, shape::shown_within},
-    judgement::{Judgement, Kind, Outcome, Party, Reporter, RequestFacts, ResponseFacts, Security, Transport, Verdict},
+    judgement::{Judgement, Kind, Outcome, Party, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport, Verdict},
 };
 
 /// Longest authority and server name that is shown, bytes.
@@ -42,6 +43,32 @@ pub struct Settings {
     pub clock_leeway: Duration,
     /// Words in a path that administration goes by; compared without case with the words between a path's punctuation.
     pub admin_words: Vec<String>,
+    /// Rules that differ from their defaults, by id.
+    pub rules: BTreeMap<&'static str, RuleSettings>,
+}
+
+/// How a rule differs from its default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// Severity of each of its findings; `None`: as the rule says.
+    pub severity: Option<Severity>,
+    /// Whether it is looked at. A rule that is not weakens no credential either.
+    pub enabled: bool,
+}
+
+impl Default for RuleSettings {
+    fn default() -> Self {
+        Self { severity: None, enabled: true }
+    }
+}
+
+impl Settings {
+    /// The severity of a finding of `rule` that would be of severity `level` by default; `None` where the rule is not looked
+    /// at.
+    fn severity(&self, rule: &str, level: Severity) -> Option<Severity> {
+        let settings = self.rules.get(rule).copied().unwrap_or_default();
+        settings.enabled.then(|| settings.severity.unwrap_or(level))
+    }
 }
 
 impl Default for Settings {
@@ -52,6 +79,7 @@ impl Default for Settings {
             jwt_lifetime: Duration::from_secs(3600),
             clock_leeway: Duration::from_secs(60),
             admin_words: words.split_ascii_whitespace().map(str::to_owned).collect(),
+            rules: BTreeMap::new(),
         }
     }
 }
@@ -106,6 +134,13 @@ impl Judge {
             }
         }
         findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
+        findings.retain_mut(|finding| match self.settings.severity(finding.rule, finding.severity) {
+            Some(severity) => {
+                finding.severity = severity;
+                true
+            }
+            None => false,
+        });
         let (verdict, unknown_reason) = verdict(proof, exchange.unknown, exchange.request.is_some());
         Some(Judgement {
             kind: Kind::Exchange,
