@@ -1,5 +1,7 @@
 //! Writes one record into the ring.
 
+use core::mem::MaybeUninit;
+
 use auditor_abi::{
     counters,
     record::{EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_CLASSES, RecordHeader},
@@ -30,29 +32,40 @@ pub struct Observed<'a> {
     pub class: u8,
 }
 
-/// Writes a record with up to `wanted` bytes of payload, in the smallest capacity that holds them.
+/// Writes a record with up to `wanted` bytes of payload, in the smallest capacity that holds them. The header is made once, on
+/// the stack, and not in each capacity's memory: five copies of that code would be walked by the verifier on every path.
 #[inline(always)]
 pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
-    if wanted == 0 {
-        write::<8>(observed, socket, 0);
+    let mut header = MaybeUninit::<RecordHeader>::uninit();
+    // SAFETY: a place on the stack, aligned as its type.
+    unsafe { fill(header.as_mut_ptr(), observed, socket) };
+    // SAFETY: filled in; integers and byte arrays have no invalid values.
+    let header = unsafe { header.assume_init_mut() };
+    let status = if wanted == 0 {
+        write::<8>(observed, header, 0)
     } else if wanted < PAYLOAD_CLASSES[0] as u32 {
-        write::<{ PAYLOAD_CLASSES[0] }>(observed, socket, wanted);
+        write::<{ PAYLOAD_CLASSES[0] }>(observed, header, wanted)
     } else if wanted < PAYLOAD_CLASSES[1] as u32 {
-        write::<{ PAYLOAD_CLASSES[1] }>(observed, socket, wanted);
+        write::<{ PAYLOAD_CLASSES[1] }>(observed, header, wanted)
     } else if wanted < PAYLOAD_CLASSES[2] as u32 {
-        write::<{ PAYLOAD_CLASSES[2] }>(observed, socket, wanted);
+        write::<{ PAYLOAD_CLASSES[2] }>(observed, header, wanted)
     } else {
-        write::<{ PAYLOAD_CLASSES[3] }>(observed, socket, wanted);
+        write::<{ PAYLOAD_CLASSES[3] }>(observed, header, wanted)
+    };
+    let half = usize::from(observed.direction != EGRESS);
+    socket.gap[half] = u32::from(status != WRITTEN);
+    if status != WRITTEN {
+        count_loss(status);
     }
 }
 
+/// Status of [`write`]; otherwise the counter of the loss.
+const WRITTEN: u32 = counters::COUNT;
+
 #[inline(always)]
-fn write<const CAPACITY: usize>(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
-    let half = usize::from(observed.direction != EGRESS);
+fn write<const CAPACITY: usize>(observed: &Observed<'_>, header: &mut RecordHeader, wanted: u32) -> u32 {
     let Some(mut entry) = RECORDS.reserve::<Record<CAPACITY>>(0) else {
-        socket.gap[half] = 1;
-        count_loss(counters::LOST_RING_FULL);
-        return;
+        return counters::LOST_RING_FULL;
     };
     let record = entry.as_mut_ptr();
     let mut captured = 0;
@@ -65,36 +78,30 @@ fn write<const CAPACITY: usize>(observed: &Observed<'_>, socket: &mut Socket, wa
         };
         if status != 0 {
             entry.discard(u64::from(BPF_RB_NO_WAKEUP));
-            socket.gap[half] = 1;
-            count_loss(counters::LOST_PAYLOAD);
-            return;
+            return counters::LOST_PAYLOAD;
         }
     }
-    // SAFETY: `record` is the reserved memory, large enough for the header and aligned to 8.
-    unsafe { fill(&raw mut (*record).header, observed, socket, captured as u32) };
-    socket.gap[half] = 0;
+    header.captured = captured as u32;
+    // SAFETY: the reserved memory begins with a header; both sides are aligned to 8, so words are copied.
+    unsafe {
+        let words = (&raw const *header).cast::<[u64; size_of::<RecordHeader>() / 8]>();
+        record.cast::<[u64; size_of::<RecordHeader>() / 8]>().write(words.read());
+    }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    WRITTEN
 }
 
-/// Fills the header in.
+/// Fills the header in, but for `captured`.
 ///
 /// # Safety
 /// `header` must be writable and aligned.
 #[inline(always)]
-unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Socket, captured: u32) {
+unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Socket) {
     let Headers { source, destination, source_port, destination_port, .. } = *observed.headers;
     let egress = observed.direction == EGRESS;
     let half = usize::from(!egress);
-    let mut marks = 0;
-    if socket.fresh != 0 {
-        marks |= MARK_FRESH;
-    }
-    if socket.gap[half] != 0 {
-        marks |= MARK_GAP;
-    }
-    if socket.muted != 0 {
-        marks |= MARK_MUTED;
-    }
+    // The flags are 0 or 1 each.
+    let marks = socket.fresh as u8 * MARK_FRESH | socket.gap[half] as u8 * MARK_GAP | socket.muted as u8 * MARK_MUTED;
     // SAFETY: the caller's promise; `sk` is a full socket and `skb` the context, whose fields the verifier checks; the
     // header's arrays are 8-aligned.
     unsafe {
@@ -106,7 +113,7 @@ unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Sock
         (*header).owner_tgid = socket.owner_tgid;
         (*header).sequence = observed.headers.sequence;
         (*header).length = observed.headers.payload_length;
-        (*header).captured = captured;
+        (*header).captured = 0;
         (*header).netns = socket.netns;
         (*header).wire_local_port = if egress { source_port } else { destination_port };
         (*header).wire_remote_port = if egress { destination_port } else { source_port };

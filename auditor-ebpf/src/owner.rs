@@ -10,19 +10,19 @@ use crate::{globals, maps::Socket, read};
 #[inline(always)]
 pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
     let kernel_sock = as_number(sk, socket);
-    match read::member::<u32>(kernel_sock, &globals::OFF_SK_LOCK_OWNED) {
-        Some(owned) if owned != 0 => {}
-        _ => return,
+    let owned: u32 = read::member(kernel_sock, &globals::OFF_SK_LOCK_OWNED);
+    if owned == 0 {
+        return;
     }
     // SAFETY: no arguments.
     let task = unsafe { bpf_get_current_task() };
-    let Some(tgid) = read::member::<u32>(task, &globals::OFF_TASK_TGID) else { return };
+    let tgid: u32 = read::member(task, &globals::OFF_TASK_TGID);
     if tgid == 0 || tgid == socket.owner_tgid {
         return;
     }
-    let leader = read::member::<u64>(task, &globals::OFF_TASK_LEADER).unwrap_or(task);
-    socket.owner_start_ns = read::member(leader, &globals::OFF_TASK_START).unwrap_or(0);
-    socket.owner_comm = read::member(leader, &globals::OFF_TASK_COMM).unwrap_or([0; 2]);
+    let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
+    socket.owner_start_ns = read::member(leader, &globals::OFF_TASK_START);
+    socket.owner_comm = read::member(leader, &globals::OFF_TASK_COMM);
     socket.owner_tgid = tgid;
 }
 
@@ -30,9 +30,8 @@ pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
 #[inline(always)]
 pub fn note_namespace(sk: *mut bpf_sock, socket: &mut Socket) {
     let kernel_sock = as_number(sk, socket);
-    if let Some(net) = read::member::<u64>(kernel_sock, &globals::OFF_SK_NET) {
-        socket.netns = read::member(net, &globals::OFF_NET_INUM).unwrap_or(0);
-    }
+    let net: u64 = read::member(kernel_sock, &globals::OFF_SK_NET);
+    socket.netns = read::member(net, &globals::OFF_NET_INUM);
 }
 
 /// The socket's address as a number: a socket pointer may not go to the probe helper, but what was stored in a map and

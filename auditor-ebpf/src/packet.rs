@@ -33,16 +33,16 @@ const HOP_BY_HOP: u8 = 0;
 /// Second half of a v4-mapped prefix, `::ffff:`, as it lies in memory.
 pub const V4_MAPPED: u32 = 0xffff_u32.to_be();
 
-/// Reads `N` bytes at `offset`.
+/// Reads a `T`, bytes or arrays of them, at `offset`.
 #[inline(always)]
-pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]> {
-    let mut bytes = core::mem::MaybeUninit::<[u8; N]>::uninit();
-    // SAFETY: the helper checks the packet's bounds and fills all N bytes or fails.
+pub fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the packet's bounds and fills the value or fails; any bytes make one.
     unsafe {
-        if bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) != 0 {
+        if bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) != 0 {
             return None;
         }
-        Some(bytes.assume_init())
+        Some(value.assume_init())
     }
 }
 
@@ -50,7 +50,7 @@ pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32) -> Option<[u8; N]>
 #[inline(always)]
 pub fn headers(skb: *mut __sk_buff) -> Result<Option<Headers>, ()> {
     // The smallest TCP/IPv4 packet has 40 bytes, which is also the whole IPv6 header.
-    let ip = load::<40>(skb, 0).ok_or(())?;
+    let ip = load::<[u8; 40]>(skb, 0).ok_or(())?;
     let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
     let (source, destination, tcp_offset) = match ip[0] >> 4 {
         4 if ip[9] == TCP => {
@@ -62,7 +62,7 @@ pub fn headers(skb: *mut __sk_buff) -> Result<Option<Headers>, ()> {
                 TCP => 40,
                 // BIG TCP (net/ipv6/ip6_output.c) and router alerts.
                 HOP_BY_HOP => {
-                    let extension = load::<2>(skb, 40).ok_or(())?;
+                    let extension = load::<[u8; 2]>(skb, 40).ok_or(())?;
                     if extension[0] != TCP {
                         return Ok(None);
                     }
@@ -74,7 +74,7 @@ pub fn headers(skb: *mut __sk_buff) -> Result<Option<Headers>, ()> {
         }
         _ => return Ok(None),
     };
-    let tcp = load::<14>(skb, tcp_offset).ok_or(())?;
+    let tcp = load::<[u8; 14]>(skb, tcp_offset).ok_or(())?;
     let payload_offset = tcp_offset + u32::from(tcp[12] >> 4) * 4;
     // Not the IP length: it is 0 for packets above 64 KiB.
     // SAFETY: a context field.

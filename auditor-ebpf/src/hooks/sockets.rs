@@ -44,38 +44,36 @@ extern "C" fn list_sockets(context: *const TaskFile) -> i32 {
 #[inline(always)]
 fn row(task: u64, file: u64) -> Option<SocketRow> {
     // Any file has private data; only a socket's points back at the file.
-    let socket: u64 = read::member(file, &globals::OFF_FILE_PRIVATE)?;
-    let back: u64 = read::member(socket, &globals::OFF_SOCKET_FILE)?;
-    if back != file {
+    let socket: u64 = read::member(file, &globals::OFF_FILE_PRIVATE);
+    let back: u64 = read::member(socket, &globals::OFF_SOCKET_FILE);
+    let sk: u64 = read::member(socket, &globals::OFF_SOCKET_SK);
+    if back != file || sk == 0 {
         return None;
     }
-    let sk: u64 = read::member(socket, &globals::OFF_SOCKET_SK)?;
-    let family: u16 = read::member(sk, &globals::OFF_SK_FAMILY)?;
-    let protocol: u16 = read::member(sk, &globals::OFF_SK_PROTOCOL)?;
+    let family: u16 = read::member(sk, &globals::OFF_SK_FAMILY);
+    let protocol: u16 = read::member(sk, &globals::OFF_SK_PROTOCOL);
     if protocol != TCP || (family != AF_INET && family != AF_INET6) {
         return None;
     }
-    let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER)?;
-    let net: u64 = read::member(sk, &globals::OFF_SK_NET).unwrap_or(0);
+    let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
+    let net: u64 = read::member(sk, &globals::OFF_SK_NET);
     let (local, peer) = if family == AF_INET {
-        let local: [u8; 4] = read::member(sk, &globals::OFF_SK_V4_LOCAL)?;
-        let peer: [u8; 4] = read::member(sk, &globals::OFF_SK_V4_PEER)?;
-        (mapped(local), mapped(peer))
+        (mapped(read::member(sk, &globals::OFF_SK_V4_LOCAL)), mapped(read::member(sk, &globals::OFF_SK_V4_PEER)))
     } else {
-        (read::member(sk, &globals::OFF_SK_V6_LOCAL)?, read::member(sk, &globals::OFF_SK_V6_PEER)?)
+        (read::member(sk, &globals::OFF_SK_V6_LOCAL), read::member(sk, &globals::OFF_SK_V6_PEER))
     };
     Some(SocketRow {
-        cookie: read::member(sk, &globals::OFF_SK_COOKIE).unwrap_or(0),
-        start_ns: read::member(leader, &globals::OFF_TASK_START).unwrap_or(0),
-        tgid: read::member(task, &globals::OFF_TASK_TGID)?,
-        netns: read::member(net, &globals::OFF_NET_INUM).unwrap_or(0),
+        cookie: read::member(sk, &globals::OFF_SK_COOKIE),
+        start_ns: read::member(leader, &globals::OFF_TASK_START),
+        tgid: read::member(task, &globals::OFF_TASK_TGID),
+        netns: read::member(net, &globals::OFF_NET_INUM),
         local,
         peer,
-        local_port: read::member(sk, &globals::OFF_SK_NUM)?,
-        peer_port: u16::from_be(read::member(sk, &globals::OFF_SK_DPORT)?),
-        state: read::member(sk, &globals::OFF_SK_STATE)?,
+        local_port: read::member(sk, &globals::OFF_SK_NUM),
+        peer_port: u16::from_be(read::member(sk, &globals::OFF_SK_DPORT)),
+        state: read::member(sk, &globals::OFF_SK_STATE),
         padding: [0; 3],
-        comm: read::member(leader, &globals::OFF_TASK_COMM).unwrap_or([0; 16]),
+        comm: read::member(leader, &globals::OFF_TASK_COMM),
     })
 }
 
