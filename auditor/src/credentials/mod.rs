@@ -8,11 +8,14 @@
 //! - A first NTLM message (negotiate) only opens a handshake: no credential.
 //! - CSRF tokens are no credential; neither are headers that only name a user, such as `x-forwarded-user`.
 
+pub mod arguments;
 mod authorization;
 pub mod extract;
 pub mod fingerprint;
 pub mod jwt;
+mod mask;
 mod names;
+pub mod redact;
 pub mod shape;
 
 use std::sync::Arc;

@@ -10,8 +10,6 @@
 mod checks;
 pub mod route;
 pub mod rules;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::BTreeMap,
