@@ -158,6 +158,15 @@ pub struct CheckArgs {
     /// The configuration file
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    /// Values that would win over the file.
+    #[command(flatten)]
+    pub common: CommonFlags,
+    /// Values that would win over the file.
+    #[command(flatten)]
+    pub live: LiveFlags,
+    /// Values that would win over the file.
+    #[command(flatten)]
+    pub serve: ServeFlags,
 }
 
 /// `auditor completions`.

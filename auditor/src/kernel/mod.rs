@@ -4,6 +4,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod layout;
 pub mod loader;
+pub mod object;
 pub mod probe;
 
 #[cfg(test)]

@@ -87,26 +87,40 @@ impl Default for Settings {
 pub struct Judge {
     settings: Settings,
     extractor: Extractor,
-    external: AtomicU64,
+    external_exchanges: AtomicU64,
+    external_connections: AtomicU64,
 }
 
 impl Judge {
     /// A judge.
     #[must_use]
     pub fn new(settings: Settings, extractor: Extractor) -> Self {
-        Self { settings, extractor, external: AtomicU64::new(0) }
+        Self { settings, extractor, external_exchanges: AtomicU64::new(0), external_connections: AtomicU64::new(0) }
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
     #[must_use]
     pub fn external(&self) -> u64 {
-        self.external.load(Ordering::Relaxed)
+        self.external_exchanges().saturating_add(self.external_connections())
+    }
+
+    /// Calls among [`Self::external`].
+    #[must_use]
+    pub fn external_exchanges(&self) -> u64 {
+        self.external_exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Connections among [`Self::external`].
+    #[must_use]
+    pub fn external_connections(&self) -> u64 {
+        self.external_connections.load(Ordering::Relaxed)
     }
 
     /// Judges a call; `None` when a party is external, which is counted.
     #[must_use]
     pub fn exchange(&self, call: Attributed<Exchange>) -> Option<Judgement> {
-        if !self.is_internal(&call.source, &call.destination) {
+        if !(call.source.internal && call.destination.internal) {
+            self.external_exchanges.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let on_node = checks::on_node(&call);
@@ -187,7 +201,8 @@ impl Judge {
             Protocol::Http2 => ("http/2", UnknownReason::Http2, bare(Security::Plaintext)),
             Protocol::Other => ("unknown", UnknownReason::UnreadProtocol, bare(Security::Unknown)),
         };
-        if !self.is_internal(&source, &destination) {
+        if !(source.internal && destination.internal) {
+            self.external_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Some(Judgement {
@@ -207,14 +222,6 @@ impl Judge {
             findings: Vec::new(),
             deviations: Vec::new(),
         })
-    }
-
-    fn is_internal(&self, source: &Party, destination: &Party) -> bool {
-        let internal = source.internal && destination.internal;
-        if !internal {
-            self.external.fetch_add(1, Ordering::Relaxed);
-        }
-        internal
     }
 }
 
