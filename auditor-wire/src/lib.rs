@@ -2,8 +2,13 @@
 //! file, no socket, no thread; all input is hostile, all memory is bounded by [`Limits`](limits::Limits).
 #![forbid(unsafe_code)]
 
+mod buffer;
+pub mod detect;
 pub mod exchange;
+pub mod http1;
 pub mod limits;
 pub mod packet;
+pub mod reassembly;
 pub mod segment;
+pub mod tls;
 pub mod tracker;

@@ -15,8 +15,11 @@ pub struct Limits {
     pub reorder_bytes: usize,
     /// Segments that wait for an earlier one, per direction.
     pub reorder_segments: usize,
-    /// How long segments wait for an earlier one, in traffic time. Longer than TCP's first retransmission timeouts.
+    /// How long segments of a capture file wait for an earlier one, in traffic time. Longer than TCP's first retransmission
+    /// timeouts.
     pub reorder_wait: Duration,
+    /// How long segments from the kernel wait for an earlier one, in traffic time.
+    pub live_reorder_wait: Duration,
     /// Requests without response on one connection.
     pub pipelined: usize,
     /// A connection without a segment for this long is given up.
@@ -36,6 +39,7 @@ impl Default for Limits {
             reorder_bytes: 256 << 10,
             reorder_segments: 256,
             reorder_wait: Duration::from_secs(3),
+            live_reorder_wait: Duration::from_millis(500),
             pipelined: 1024,
             idle: Duration::from_secs(15 * 60),
             twin_wait: Duration::from_millis(200),
