@@ -114,11 +114,6 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The attributor, to be told of sockets that exist already.
-    pub fn attributor(&mut self) -> &mut Attributor {
-        &mut self.behind.attributor
-    }
-
     /// Runs until the source ends, it is told to stop, or nobody takes the output any more. What is pending comes out either
     /// way; call [`Pipeline::finish`] then.
     ///
@@ -204,6 +199,9 @@ impl Pipeline {
         let Self { tracker, behind, clock } = self;
         capture.drain(&mut |segment| {
             clock.segment(segment);
+            if let Some(owner) = &segment.owner {
+                behind.attributor.notice(owner, segment.time);
+            }
             tracker.segment(segment, &mut |observation| behind.observation(observation));
         })
     }
@@ -271,6 +269,10 @@ impl BehindTracker {
         metrics.set_sink_dropped("output", self.outputs.dropped());
         if let Some((_, queue)) = &self.recorder {
             metrics.set_sink_dropped("recording", queue.dropped());
+        }
+        for remembered in self.attributor.remembered() {
+            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            metrics.set_tracked(remembered.kind, number(remembered.count), number(remembered.limit));
         }
         self.outputs.tick();
     }

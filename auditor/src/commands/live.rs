@@ -1,17 +1,20 @@
 //! Opening live capture: what the kernel lets us have, and what is told when it does not.
 
-use std::path::Path;
+use std::{fs::File, os::fd::AsFd, path::Path};
+
+use auditor_wire::segment::Timestamp;
 
 use super::{Failure, stages};
 use crate::{
-    attribution::Attributor,
+    attribution::{Attributor, Sources},
     capture::ring::RingSource,
     config::Config,
     kernel::{
-        cgroup,
+        cgroup::{self, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
         loader::{self, LoadError, Options},
         object,
+        probe::Capabilities,
     },
 };
 
@@ -21,6 +24,8 @@ pub(super) struct Live {
     pub(super) ring: RingSource,
     /// It knows the sockets that exist already.
     pub(super) attributor: Attributor,
+    /// Containers are looked up in it for as long as capture goes on.
+    pub(super) root: CgroupRoot,
 }
 
 const DOCTOR: &str = "`auditor doctor` says what is missing; `auditor replay` works without";
@@ -44,14 +49,22 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
         offsets: layout.offsets().to_vec(),
     };
     let (mut programs, ring) = loader::load(object, &options).map_err(|error| refused(&error))?;
-    let directory = root.try_clone().map_err(|source| Failure::System { action: "open the cgroup", source })?;
+    let directory = root.as_fd().try_clone_to_owned().map(File::from);
+    let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
-    let mut attributor = stages::live_attributor(config);
+    let same_pid_namespace = Capabilities::read().initial_pid_namespace.is_yes();
+    let sources = Sources::of_system(Some(root.path().to_owned()), same_pid_namespace);
+    let mut attributor = Attributor::new(stages::node_networks(config), sources);
     match programs.list_sockets() {
-        Ok(rows) => attributor.seed(&rows),
-        Err(error) => tracing::warn!(%error, "sockets that exist already are looked up in procfs instead"),
+        Ok(rows) => attributor.existing(&rows, now()),
+        Err(error) => tracing::warn!(%error, "sockets that exist already are looked up with sock_diag instead"),
     }
-    Ok(Live { ring: RingSource::new(programs, ring), attributor })
+    Ok(Live { ring: RingSource::new(programs, ring), attributor, root })
+}
+
+fn now() -> Timestamp {
+    let nanoseconds = jiff::Timestamp::now().as_nanosecond();
+    Timestamp(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
 /// Where the kernel's struct members are. Without them capture goes on, and senders stay unnamed.

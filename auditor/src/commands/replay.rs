@@ -4,11 +4,12 @@ use std::{io, time::Duration};
 
 use super::{Failure, logging, print, quiet_when_closed, rule_ids, stages, watch::rendered};
 use crate::{
+    attribution::Attributor,
     capture::open::{Replayable, open},
     cli::{Output, ReplayArgs},
     config::{LiveFlags, ServeFlags, resolve},
     pipeline::{Control, Outputs, Pipeline, Source, WhenFull},
-    sinks::{jsonl::JsonLines, look::Look, stream::Stream},
+    sinks::{Look, jsonl::JsonLines, stream::Stream},
 };
 
 pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
@@ -18,7 +19,7 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
         Replayable::Packets(capture) => Source::Segments("pcap", capture),
         Replayable::Recording(recording) => {
             // What is internal was decided on the node that recorded; networks given now decide anew.
-            let networks = config.internal_networks.is_some().then(|| stages::networks(&config, Vec::new()));
+            let networks = config.internal_networks.is_some().then(|| stages::file_networks(&config));
             Source::Recording(recording, networks)
         }
     };
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
         Output::Report | Output::Markdown => Ok(outputs.with_report(stages::report(&config))),
     };
     let outputs = outputs.map_err(|source| Failure::System { action: "start a thread", source })?;
-    let attributor = stages::file_attributor(&config);
+    let attributor = Attributor::offline(stages::file_networks(&config));
     let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, stages::judge(&config)?, outputs);
     let stop = stages::stop_flag()?;
     let control =

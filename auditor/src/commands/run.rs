@@ -62,6 +62,7 @@ fn capture(
     let finished = pipeline.finish(&mut source);
     // Dropping the source detaches the programs.
     drop(source);
+    drop(live.root);
     tell_losses(&finished);
     quiet_when_closed(finished.output_error.map_or(Ok(()), Err))?;
     tracing::info!("stopped");

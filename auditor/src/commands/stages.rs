@@ -9,6 +9,7 @@ use auditor_wire::{limits::Limits, tracker::Tracker};
 
 use super::Failure;
 use crate::{
+    attribution::network::{DEFAULT, InternalNetworks, node_addresses},
     config::Config,
     credentials::{self, Extractor, FingerprintKey},
     policy::{self, Judge, RuleSettings, rules::RULES},
@@ -20,6 +21,25 @@ pub(super) fn tracker(config: &Config) -> Tracker {
         connections: config.limits.connections,
         buffered_bytes: config.limits.buffered_bytes,
         ..Limits::default()
+    })
+}
+
+/// What is internal to this node: the networks given, else the default ones and the node's own addresses.
+pub(super) fn node_networks(config: &Config) -> InternalNetworks {
+    let addresses = node_addresses().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the node's own addresses are not known; those in private ranges are internal all the same");
+        Vec::new()
+    });
+    match &config.internal_networks {
+        Some(networks) => InternalNetworks::new(networks.clone(), Vec::new()),
+        None => InternalNetworks::new(InternalNetworks::default_list(), addresses),
+    }
+}
+
+/// What is internal to traffic from elsewhere.
+pub(super) fn file_networks(config: &Config) -> InternalNetworks {
+    config.internal_networks.clone().map_or_else(InternalNetworks::default, |networks| {
+        InternalNetworks::new(networks, Vec::new())
     })
 }
 

@@ -9,7 +9,7 @@ use crate::{
     config::{ServeFlags, resolve},
     credentials::FingerprintKey,
     pipeline::{Control, Finished, Outputs, Pipeline, Source, WhenFull},
-    sinks::{jsonl::JsonLines, look::Look, report::Report, stream::Stream},
+    sinks::{Look, jsonl::JsonLines, report::Report, stream::Stream},
 };
 
 pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
@@ -47,7 +47,9 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     tracing::info!("watching; end with Ctrl-C");
     let captured = pipeline.run(&mut source, &control);
     let finished = pipeline.finish(&mut source);
+    // Dropping the source detaches the programs.
     drop(source);
+    drop(live.root);
     end(finished, arguments, look)?;
     Ok(captured?)
 }

@@ -26,7 +26,6 @@ impl fmt::Display for Config {
         writeln!(f, "limits:")?;
         writeln!(f, "  connections: {}", self.limits.connections)?;
         writeln!(f, "  buffered_bytes: {}", show_size(self.limits.buffered_bytes as u64))?;
-        writeln!(f, "  processes: {}", self.limits.processes)?;
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
         self.write_credentials(f)?;

@@ -98,15 +98,6 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub max_buffered_bytes: Option<usize>,
-    /// Processes remembered
-    #[arg(
-        long,
-        value_name = "COUNT",
-        env = "AUDITOR_MAX_PROCESSES",
-        value_parser = value::count,
-        hide_short_help = true
-    )]
-    pub max_processes: Option<usize>,
     /// Series of each metric before labels fold into ~other
     #[arg(long, value_name = "COUNT", env = "AUDITOR_MAX_SERIES", value_parser = value::count, hide_short_help = true)]
     pub max_series: Option<usize>,

@@ -65,8 +65,6 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes kept for reassembly, all connections together.
     pub buffered_bytes: usize,
-    /// Processes remembered.
-    pub processes: usize,
     /// Series of each metric before labels fold into `~other`.
     pub series: usize,
     /// Edges in a report.
@@ -126,10 +124,9 @@ impl Default for Config {
             },
             limits: Limits {
                 connections: 65_536,
-                buffered_bytes: 32 << 20,
-                processes: 16_384,
-                series: 10_000,
-                edges: 10_000,
+                buffered_bytes: 64 << 20,
+                series: 5_000,
+                edges: 2_000,
             },
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),

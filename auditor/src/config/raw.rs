@@ -42,7 +42,6 @@ pub(super) struct RawCapture {
 pub(super) struct RawLimits {
     pub(super) connections: Text,
     pub(super) buffered_bytes: Text,
-    pub(super) processes: Text,
     pub(super) series: Text,
     pub(super) edges: Text,
 }

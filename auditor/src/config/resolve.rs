@@ -58,7 +58,6 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     overlay(&mut config.jwt.max_lifetime, flags.jwt_max_lifetime);
     overlay(&mut config.limits.connections, flags.max_connections);
     overlay(&mut config.limits.buffered_bytes, flags.max_buffered_bytes);
-    overlay(&mut config.limits.processes, flags.max_processes);
     overlay(&mut config.limits.series, flags.max_series);
     overlay(&mut config.limits.edges, flags.max_edges);
     overlay(&mut config.log.level, flags.log_level);
@@ -89,7 +88,6 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let to = &mut config.limits;
     reader.set(&mut to.connections, "limits.connections", &limits.connections, value::count)?;
     reader.set(&mut to.buffered_bytes, "limits.buffered_bytes", &limits.buffered_bytes, value::buffered_bytes)?;
-    reader.set(&mut to.processes, "limits.processes", &limits.processes, value::count)?;
     reader.set(&mut to.series, "limits.series", &limits.series, value::count)?;
     reader.set(&mut to.edges, "limits.edges", &limits.edges, value::count)?;
 

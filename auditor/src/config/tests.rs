@@ -35,7 +35,7 @@ fn reads_every_key() {
 internal_networks: [10.0.0.0/8, "fd00::/8"]
 listen: "[::1]:9500"
 capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
-limits: { connections: 1000, buffered_bytes: 64MiB, processes: 100, series: 500, edges: 50 }
+limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50 }
 credentials:
   api_key_headers: [X-Key]
   signature_headers: [X-Signed]
@@ -55,7 +55,7 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
-    let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, processes: 100, series: 500, edges: 50 };
+    let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50 };
     assert_eq!(config.limits, limits);
     assert_eq!(config.credentials.api_key_headers, ["x-key"]);
     assert_eq!(config.credentials.signature_headers, ["x-signed"]);
