@@ -110,7 +110,8 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             let shown = String::from_utf8_lossy(bytes);
-            assert_eq!(Chunks::START.follow(bytes), expected, "{shown:?}");
+            let mut chunks = Chunks::START;
+            assert_eq!(chunks.follow(bytes), expected, "{shown:?}");
             // One byte at a time ends at the same place.
             let mut chunks = Chunks::START;
             let mut progress = Progress::Goes;

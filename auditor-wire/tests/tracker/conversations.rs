@@ -1,7 +1,5 @@
 //! Whole conversations through the tracker.
 
-
-
 use crate::talk::{Talk, told};
 
 const GET: &str = "GET /a?x=1 HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -16,16 +14,24 @@ fn keep_alive_yields_each_call() {
         packets.extend(talk.from_server(OK));
     }
     packets.extend(talk.close());
-    assert_eq!(told(&packets), ["Destination GET h /1 -> 200", "Destination GET h /2 -> 200", "Destination GET h /3 -> 200"]);
+    assert_eq!(
+        told(&packets),
+        ["Destination GET h /1 -> 200", "Destination GET h /2 -> 200", "Destination GET h /3 -> 200"]
+    );
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let mut talk = Talk::captured();
     let requests = "POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\n\r\nDELETE /3 HTTP/1.0\r\n\r\n";
-    let responses = format!("{OK}HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: v\r\n\r\nHTTP/1.1 204 Z\r\n\r\n");
+    let responses = format!(
+        "{OK}HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: v\r\n\r\nHTTP/1.1 204 Z\r\n\r\n"
+    );
     let packets = [talk.from_client(requests), talk.from_server(responses)].concat();
-    assert_eq!(told(&packets), ["Destination POST - /1 -> 200", "Destination GET - /2 -> 404", "Destination DELETE - /3 -> 204"]);
+    assert_eq!(
+        told(&packets),
+        ["Destination POST - /1 -> 200", "Destination GET - /2 -> 404", "Destination DELETE - /3 -> 204"]
+    );
 }
 
 #[test]
@@ -43,7 +49,9 @@ fn interim_responses_are_passed_over() {
         talk.from_client("PUT /f HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"),
         talk.from_server("HTTP/1.1 100 Continue\r\n\r\n"),
         talk.from_client("GET "),
-        talk.from_server("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
+        talk.from_server(
+            "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        ),
         talk.from_client(GET),
         talk.from_server(OK),
     ];
@@ -180,7 +188,11 @@ fn an_unasked_408_is_no_call() {
 fn other_protocols_are_connections() {
     let at = "10.0.0.1:51234 -> 10.0.0.2:8080";
     let mut talk = Talk::captured();
-    let packets = [talk.from_client("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"), talk.from_server("\0\0\0\x04\0\0\0\0\0"), talk.close()];
+    let packets = [
+        talk.from_client("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04"),
+        talk.from_server("\0\0\0\x04\0\0\0\0\0"),
+        talk.close(),
+    ];
     assert_eq!(told(&packets.concat()), [format!("Destination {at}: Http2")]);
     let mut talk = Talk::captured();
     let packets = [talk.from_server("220 mail ESMTP\r\n"), talk.from_client("EHLO me\r\n"), talk.close()];

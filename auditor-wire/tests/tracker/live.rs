@@ -25,7 +25,10 @@ fn both_ends_yield_one_exchange_with_both_owners() {
     assert_eq!(exchange.source.owner, Some(owner(11)));
     assert_eq!(exchange.destination.owner, Some(owner(22)));
     assert_eq!((exchange.source.socket, exchange.destination.socket), (Some(SocketId(11)), Some(SocketId(22))));
-    assert_eq!((exchange.source.address.to_string(), exchange.destination.address.to_string()), (CLIENT.into(), SERVER.into()));
+    assert_eq!(
+        (exchange.source.address.to_string(), exchange.destination.address.to_string()),
+        (CLIENT.into(), SERVER.into())
+    );
     assert_eq!(exchange.wire.local.to_string(), CLIENT);
     assert_eq!(exchange.duration.map(|d| d.as_micros()), Some(999));
     assert_eq!((tracker.tracked().twins_total, tracker.tracked().held), (1, 0));
@@ -123,7 +126,8 @@ fn equal_loopback_addresses_in_two_namespaces_are_two_connections() {
     first.client = "127.0.0.1:40000".parse().expect("an address");
     first.server = "127.0.0.1:80".parse().expect("an address");
     let mut second = Talk { sockets: (None, Some(22)), ..first.clone() };
-    let mut packets = [first.from_client(GET), second.from_client(GET), second.from_server(OK), first.from_server(OK)].concat();
+    let mut packets =
+        [first.from_client(GET), second.from_client(GET), second.from_server(OK), first.from_server(OK)].concat();
     for packet in &mut packets {
         packet.netns = Some(if packet.socket == 11 { 1 } else { 2 });
     }
@@ -167,7 +171,7 @@ fn tls_is_one_connection_with_its_name() {
 #[test]
 fn other_protocols_are_one_connection() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let packets = [talk.from_client("\0\0\0\x08\x04\xd2\x16\x2f"), talk.from_server("N")].concat();
+    let packets = [talk.from_client(b"\0\0\0\x08\x04\xd2\x16\x2f"), talk.from_server("N")].concat();
     let muting: Vec<_> = packets.into_iter().map(Packet::muting).collect();
     assert_eq!(told(&muting), ["Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Other"]);
 }
@@ -216,7 +220,10 @@ fn a_cut_request_head_is_unknown_and_a_cut_response_head_is_not() {
         talk.from_client(GET),
         talk.from_server(OK),
     ];
-    assert_eq!(told(&packets.concat()), ["Destination GET h /long -> 200 (head-truncated)", "Destination GET h /a -> 200"]);
+    assert_eq!(
+        told(&packets.concat()),
+        ["Destination GET h /long -> 200 (head-truncated)", "Destination GET h /a -> 200"]
+    );
 }
 
 #[test]

@@ -33,7 +33,10 @@ fn a_lost_request_leaves_its_response_unknown_and_no_other() {
     packets.extend(talk.from_server(OK));
     packets.extend(talk.from_client(get(3)));
     packets.extend(talk.from_server(OK));
-    assert_eq!(told(&packets), ["Destination GET - /1 -> 200", "Destination ? -> 200 (gap)", "Destination GET - /3 -> 200"]);
+    assert_eq!(
+        told(&packets),
+        ["Destination GET - /1 -> 200", "Destination ? -> 200 (gap)", "Destination GET - /3 -> 200"]
+    );
 }
 
 #[test]
@@ -45,7 +48,8 @@ fn a_lost_response_never_gives_its_request_another() {
     packets.extend(talk.from_server(OK).into_iter().map(Packet::lost_before));
     packets.extend(talk.from_client(get(3)));
     packets.extend(talk.from_server(OK));
-    let expected = ["Destination GET - /1 -> none (gap)", "Destination GET - /2 -> 200 (gap)", "Destination GET - /3 -> 200"];
+    let expected =
+        ["Destination GET - /1 -> none (gap)", "Destination GET - /2 -> 200 (gap)", "Destination GET - /3 -> 200"];
     assert_eq!(told(&packets), expected);
 }
 
@@ -102,7 +106,13 @@ fn memory_and_connections_stay_within_their_limits() {
     let mut seen = Vec::new();
     for socket in 0..500 {
         let mut talk = Talk::live(None, Some(socket));
-        for packet in [talk.from_client(GET), talk.from_server(OK), talk.from_client(format!("GET /{} HTTP/1.1\r\n", "l".repeat(5000)))].concat() {
+        for packet in [
+            talk.from_client(GET),
+            talk.from_server(OK),
+            talk.from_client(format!("GET /{} HTTP/1.1\r\n", "l".repeat(5000))),
+        ]
+        .concat()
+        {
             tracker.segment(&packet.segment(), &mut |observation| seen.push(observation));
             let tracked = tracker.tracked();
             assert!(tracked.connections <= 50, "{tracked:?}");

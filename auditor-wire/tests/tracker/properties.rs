@@ -33,14 +33,17 @@ fn body() -> impl Strategy<Value = (String, Vec<u8>)> {
 fn calls() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<u8>, String)>> {
     let method = prop_oneof![Just("GET"), Just("POST"), Just("HEAD"), Just("PURGE")];
     let status = prop_oneof![Just(200_u16), Just(204), Just(304), Just(401), Just(500)];
-    let call = (method, "/[a-z]{0,9}", status, body(), body(), any::<bool>()).prop_map(|(method, path, status, sent, got, interim)| {
-        let request = [format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{}\r\n", sent.0).into_bytes(), sent.1].concat();
-        let empty = method == "HEAD" || matches!(status, 204 | 304);
-        let interim = if interim { "HTTP/1.1 100 Continue\r\n\r\n" } else { "" };
-        let head = format!("{interim}HTTP/1.1 {status} Reason\r\n{}\r\n", got.0).into_bytes();
-        let response = [head, if empty { Vec::new() } else { got.1 }].concat();
-        (request, response, format!("{method} h {path} -> {status}"))
-    });
+    let call = (method, "/[a-z]{0,9}", status, body(), body(), any::<bool>()).prop_map(
+        |(method, path, status, sent, got, interim)| {
+            let request =
+                [format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{}\r\n", sent.0).into_bytes(), sent.1].concat();
+            let empty = method == "HEAD" || matches!(status, 204 | 304);
+            let interim = if interim { "HTTP/1.1 100 Continue\r\n\r\n" } else { "" };
+            let head = format!("{interim}HTTP/1.1 {status} Reason\r\n{}\r\n", got.0).into_bytes();
+            let response = [head, if empty { Vec::new() } else { got.1 }].concat();
+            (request, response, format!("{method} h {path} -> {status}"))
+        },
+    );
     proptest::collection::vec(call, 1..6)
 }
 

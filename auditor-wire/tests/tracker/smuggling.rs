@@ -89,7 +89,8 @@ fn garbage_between_requests_is_unknown() {
         talk.from_client(request),
         talk.from_server(OK),
     ];
-    let expected = ["Destination GET - /f -> 200", "Destination ? -> 400 (malformed)", "Destination GET - /f -> 200 (malformed)"];
+    let expected =
+        ["Destination GET - /f -> 200", "Destination ? -> 400 (malformed)", "Destination GET - /f -> 200 (malformed)"];
     assert_eq!(told(&packets.concat()), expected);
 }
 

@@ -219,7 +219,10 @@ fn line(observation: &Observation) -> String {
     match observation {
         Observation::Exchange(exchange) => exchange_line(exchange),
         Observation::Connection(connection) => {
-            format!("{:?} {} -> {}: {:?}", connection.reporter, connection.source.address, connection.destination.address, connection.protocol)
+            format!(
+                "{:?} {} -> {}: {:?}",
+                connection.reporter, connection.source.address, connection.destination.address, connection.protocol
+            )
         }
     }
 }
