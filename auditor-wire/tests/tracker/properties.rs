@@ -52,6 +52,7 @@ fn cut(payload: &[u8], places: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut cuts: Vec<usize> = places.iter().map(|place| place.index(payload.len() + 1)).collect();
     cuts.extend([0, payload.len()]);
     cuts.sort_unstable();
+    cuts.dedup();
     cuts.windows(2).map(|pair| payload[pair[0]..pair[1]].to_vec()).collect()
 }
 
@@ -88,7 +89,7 @@ proptest! {
         complete in any::<bool>(),
     ) {
         let mut talk = if complete { Talk::captured() } else { Talk::live(None, Some(2)) };
-        let mut packets = Vec::new();
+        let mut packets = talk.connect();
         for (request, response, _) in &calls {
             let mut burst: Vec<Packet> = cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)).collect();
             // The first segment stands: without a SYN nothing tells that others belong before it.
@@ -106,13 +107,22 @@ proptest! {
             packets.extend(talk.from_server(response));
         }
         let expected: Vec<String> = calls.iter().map(|(_, _, line)| format!("Destination {line}")).collect();
-        prop_assert_eq!(told(&packets), expected);
+        let told = told(&packets);
+        if complete {
+            prop_assert_eq!(told, expected);
+        } else {
+            // Where chunks come out of order their framing is lost, and with it a head too short to be known for one.
+            prop_assert_eq!(told.len(), expected.len());
+            for (line, expected) in told.iter().zip(&expected) {
+                prop_assert!(line == expected || line.ends_with("(gap)"), "{line} of {expected}");
+            }
+        }
     }
 
     #[test]
     fn both_ends_yield_each_call_once(calls in calls(), places in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
         let mut talk = Talk::live(Some(1), Some(2));
-        let mut packets = Vec::new();
+        let mut packets = talk.connect();
         for (request, response, _) in &calls {
             packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)));
             packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.from_server(part)));
@@ -130,12 +140,13 @@ proptest! {
         complete in any::<bool>(),
     ) {
         let mut talk = if complete { Talk::captured() } else { Talk::live(None, Some(2)) };
-        let mut packets = Vec::new();
+        let mut packets = talk.connect();
         for (request, response, _) in &calls {
-            packets.extend(cut(request, &places).into_iter().filter(|p| !p.is_empty()).flat_map(|part| talk.from_client(part)));
-            packets.extend(cut(response, &places).into_iter().filter(|p| !p.is_empty()).flat_map(|part| talk.from_server(part)));
+            packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)));
+            packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.from_server(part)));
         }
-        let at = lost.index(packets.len());
+        let connecting = if complete { 2 } else { 0 };
+        let at = connecting + lost.index(packets.len() - connecting);
         let gone = packets.remove(at);
         if !complete && let Some(next) = packets[at..].iter_mut().find(|packet| packet.direction == gone.direction) {
             next.gap = true;

@@ -135,6 +135,14 @@ impl Talk {
         [self.client_ends(), self.server_ends()].concat()
     }
 
+    /// Both ends connect. The kernel does not tell of it.
+    pub(crate) fn connect(&mut self) -> Vec<Packet> {
+        let mut packets =
+            if self.complete { [self.from_client(""), self.from_server("")].concat() } else { Vec::new() };
+        packets.iter_mut().for_each(|packet| packet.syn = true);
+        packets
+    }
+
     /// Bytes that no source copies.
     pub(crate) fn skip(&mut self, client: bool, bytes: u32) {
         let next = if client { &mut self.client_next } else { &mut self.server_next };
