@@ -129,6 +129,8 @@ pub struct Response {
     pub status: u16,
     /// Headers; empty when the head was cut.
     pub head: Head,
+    /// TCP sequence number of the head's first byte: equal at both ends of the connection.
+    pub sequence: u32,
 }
 
 /// Ways in which a message bent the rules, in ways other parties may read differently.
@@ -196,10 +198,9 @@ impl Head {
             let range = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
             (start <= end && end <= bytes.len()).then_some(range)
         };
-        let headers = ranges
-            .into_iter()
-            .filter_map(|(name, value)| Some(Field { name: inside(name)?, value: inside(value)? }))
-            .collect();
+        let ranges = ranges.into_iter();
+        let mut headers = Vec::with_capacity(ranges.size_hint().0);
+        headers.extend(ranges.filter_map(|(name, value)| Some(Field { name: inside(name)?, value: inside(value)? })));
         Self { bytes, headers }
     }
 

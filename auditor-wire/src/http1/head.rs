@@ -1,0 +1,317 @@
+//! Heads of HTTP/1 messages (RFC 9112 sections 2 to 5): start line and header lines, in one pass, copied nowhere.
+//!
+//! Where servers are known to read a line differently (folded lines, white space before the colon, control characters, no
+//! colon) the line's header is left out and the head is `malformed`: what it says cannot be judged.
+
+use zeroize::Zeroizing;
+
+use crate::detect::is_token;
+use crate::exchange::{Deviations, Head, Request, Response};
+use crate::http1::framing::{Asked, BodyLength, Lengths};
+
+/// A request's head, read.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// What it says.
+    pub request: Request,
+    /// Not all servers read it the same.
+    pub malformed: bool,
+    /// Ways in which it bends the rules.
+    pub deviations: Deviations,
+    /// What it says of its body.
+    pub length: BodyLength,
+    /// What its response's framing depends on.
+    pub asked: Asked,
+    /// It waits for `100 Continue` before its body (RFC 9110 section 10.1.1).
+    pub expects_continue: bool,
+}
+
+/// A response's head, read.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// What it says.
+    pub response: Response,
+    /// Ways in which it bends the rules.
+    pub deviations: Deviations,
+    /// What it says of its body.
+    pub length: BodyLength,
+}
+
+/// Where a head ends in `bytes`, behind its empty line, searched from `from`, which stands at or before the last line's begin.
+/// `Err` says where to search from when more bytes have come.
+pub(crate) fn end(bytes: &[u8], from: usize) -> Result<usize, usize> {
+    let mut line = from;
+    while let Some(length) = memchr::memchr(b'\n', &bytes[line..]) {
+        match bytes[line..line + length] {
+            [] | [b'\r'] => return Ok(line + length + 1),
+            _ => line += length + 1,
+        }
+    }
+    Err(line)
+}
+
+/// Reads a request's head from all its bytes, or from what there is of them: a line without end is left out.
+///
+/// `None` when not even the request line can be read.
+pub(crate) fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
+    let bytes = Zeroizing::new(bytes);
+    let line_end = memchr::memchr(b'\n', &bytes)?;
+    let line = RequestLine::read(without_cr(&bytes[..line_end]))?;
+    let mut lines = Lines { malformed: line.malformed, ..Lines::default() };
+    lines.deviations.bare_lf = line_end == 0 || bytes[line_end - 1] != b'\r';
+    lines.read(&bytes, line_end + 1, false);
+    let length = match lines.lengths.conclude(line.minor_version, &mut lines.deviations) {
+        _ if lines.malformed => BodyLength::Ambiguous,
+        length => length,
+    };
+    let asked = Asked::by(line.method);
+    let target = Target::read(line.target, asked.connect);
+    let malformed = lines.malformed || target.malformed || lines.hosts_differ;
+    let host = lines.host.and_then(|(from, to)| authority(&bytes[from..to]));
+    let (method, minor_version) = (line.method.into(), line.minor_version);
+    let request = Request {
+        method,
+        authority: target.authority.or(if lines.hosts_differ { None } else { host }),
+        path: target.path,
+        query: target.query,
+        userinfo: target.userinfo,
+        minor_version,
+        head: lines.into_head(bytes),
+        sequence,
+    };
+    Some(RequestHead {
+        malformed,
+        deviations: lines.deviations,
+        length,
+        asked,
+        expects_continue: lines.expects_continue,
+        request,
+    })
+}
+
+/// Reads a response's head from all its bytes, or from what there is of them.
+pub(crate) fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
+    let bytes = Zeroizing::new(bytes);
+    let line_end = memchr::memchr(b'\n', &bytes)?;
+    let (minor_version, status) = status_line(without_cr(&bytes[..line_end]))?;
+    let mut lines = Lines::default();
+    lines.deviations.bare_lf = bytes[line_end - 1] != b'\r';
+    lines.read(&bytes, line_end + 1, true);
+    let length = match lines.lengths.conclude(minor_version, &mut lines.deviations) {
+        _ if lines.malformed => BodyLength::Ambiguous,
+        length => length,
+    };
+    let response = Response { status, head: lines.into_head(bytes), sequence };
+    Some(ResponseHead { response, deviations: lines.deviations, length })
+}
+
+/// `HTTP/1.1 200 OK` (RFC 9112 section 4); the reason may be missing, with its space.
+fn status_line(line: &[u8]) -> Option<(u8, u16)> {
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9', b' ', rest @ ..] = line else { return None };
+    let [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', reason @ ..] = rest else { return None };
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    matches!(reason, [] | [b' ', ..]).then(|| (minor - b'0', digit(a) * 100 + digit(b) * 10 + digit(c)))
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A request line, split.
+struct RequestLine<'a> {
+    method: &'a str,
+    target: &'a [u8],
+    minor_version: u8,
+    malformed: bool,
+}
+
+impl<'a> RequestLine<'a> {
+    /// Single spaces as RFC 9112 section 3 has it; else any white space, as some servers do, and malformed.
+    fn read(line: &'a [u8]) -> Option<Self> {
+        let first = memchr::memchr(b' ', line)?;
+        let last = memchr::memrchr(b' ', line)?;
+        let strict = first < last && !line[first + 1..last].iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
+        let (method, target, version) = if strict {
+            (&line[..first], &line[first + 1..last], &line[last + 1..])
+        } else {
+            let line = line.trim_ascii();
+            let first = line.iter().position(u8::is_ascii_whitespace)?;
+            let last = line.iter().rposition(u8::is_ascii_whitespace)?;
+            (&line[..first], line.get(first + 1..last)?.trim_ascii(), &line[last + 1..])
+        };
+        let method = std::str::from_utf8(method).ok().filter(|m| !m.is_empty() && m.bytes().all(is_token))?;
+        let minor = match version {
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => Some(minor - b'0'),
+            _ => None,
+        };
+        let malformed = !strict || minor.is_none() || target.is_empty();
+        Some(Self { method, target, minor_version: minor.unwrap_or(0), malformed })
+    }
+}
+
+/// A request target (RFC 9112 section 3.2), taken apart.
+struct Target {
+    authority: Option<Box<str>>,
+    path: Box<str>,
+    query: Option<Zeroizing<String>>,
+    userinfo: Option<Zeroizing<String>>,
+    malformed: bool,
+}
+
+impl Target {
+    fn read(target: &[u8], connect: bool) -> Self {
+        let mut found = Self { authority: None, path: "".into(), query: None, userinfo: None, malformed: false };
+        if connect {
+            found.authority = authority(target);
+            found.malformed = found.authority.is_none();
+            return found;
+        }
+        let mut local = target;
+        if !target.starts_with(b"/")
+            && let Some(scheme) = target.windows(3).position(|part| part == b"://")
+        {
+            let rest = &target[scheme + 3..];
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+            let host = match memchr::memrchr(b'@', &rest[..end]) {
+                Some(at) => {
+                    found.userinfo = Some(printable(&rest[..at]));
+                    &rest[at + 1..end]
+                }
+                None => &rest[..end],
+            };
+            found.authority = authority(host);
+            local = &rest[end..];
+            if !local.starts_with(b"/") {
+                found.path = "/".into();
+            }
+        } else {
+            found.malformed = !target.starts_with(b"/") && target != b"*";
+        }
+        let end = memchr::memchr(b'#', local).unwrap_or(local.len());
+        let local = &local[..end];
+        let (path, query) = match memchr::memchr(b'?', local) {
+            Some(at) => (&local[..at], Some(&local[at + 1..])),
+            None => (local, None),
+        };
+        if !path.is_empty() {
+            found.path = printable(path).as_str().into();
+        }
+        found.query = query.map(printable);
+        found
+    }
+}
+
+/// An authority without userinfo; `None` when empty or not printable.
+fn authority(value: &[u8]) -> Option<Box<str>> {
+    let value = memchr::memrchr(b'@', value).map_or(value, |at| &value[at + 1..]);
+    let text = std::str::from_utf8(value).ok()?;
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into())
+}
+
+/// Text in which all but printable ASCII is percent-encoded. It is allocated once, so that no copy is left behind.
+fn printable(bytes: &[u8]) -> Zeroizing<String> {
+    let odd = bytes.iter().filter(|byte| !byte.is_ascii_graphic()).count();
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() + 2 * odd));
+    if odd == 0 {
+        text.extend(std::str::from_utf8(bytes));
+        return text;
+    }
+    for &byte in bytes {
+        if byte.is_ascii_graphic() {
+            text.push(char::from(byte));
+        } else {
+            let digit = |value: u8| char::from(b"0123456789ABCDEF"[usize::from(value & 15)]);
+            text.extend(['%', digit(byte >> 4), digit(byte)]);
+        }
+    }
+    text
+}
+
+/// What the header lines of a head say.
+#[derive(Default)]
+struct Lines {
+    fields: Vec<((usize, usize), (usize, usize))>,
+    lengths: Lengths,
+    deviations: Deviations,
+    malformed: bool,
+    host: Option<(usize, usize)>,
+    hosts_differ: bool,
+    expects_continue: bool,
+}
+
+impl Lines {
+    /// Reads lines up to the empty one, or to the last that has an end.
+    ///
+    /// `lenient` is for responses: what a client does with white space before a colon is not what is judged.
+    fn read(&mut self, bytes: &[u8], from: usize, lenient: bool) {
+        self.fields.reserve_exact(16);
+        let mut line = from;
+        while let Some(length) = memchr::memchr(b'\n', &bytes[line..]) {
+            let mut end = line + length;
+            if length > 0 && bytes[end - 1] == b'\r' {
+                end -= 1;
+            } else {
+                self.deviations.bare_lf = true;
+            }
+            if end == line {
+                return;
+            }
+            self.line(bytes, line, end, lenient);
+            line += length + 1;
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8], start: usize, end: usize, lenient: bool) {
+        let line = &bytes[start..end];
+        if matches!(line[0], b' ' | b'\t') {
+            // The value of the line before goes on: with or without what stands here is for each server to say.
+            self.deviations.folded_header = true;
+            self.malformed = true;
+            self.fields.pop();
+            return;
+        }
+        let Some(colon) = memchr::memchr(b':', line) else {
+            self.malformed = true;
+            return;
+        };
+        let name = line[..colon].trim_ascii_end();
+        if name.len() != colon {
+            self.deviations.space_before_colon = true;
+            self.malformed |= !lenient;
+            if !lenient {
+                return;
+            }
+        }
+        let value = line[colon + 1..].trim_ascii();
+        let control =
+            value.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f));
+        if name.is_empty() || control || !name.iter().all(|byte| is_token(*byte)) {
+            self.malformed = true;
+            return;
+        }
+        let value_start = value.as_ptr().addr() - bytes.as_ptr().addr();
+        let value_range = (value_start, value_start + value.len());
+        self.field(name, value, value_range, bytes);
+        self.fields.push(((start, start + name.len()), value_range));
+    }
+
+    /// Headers that the stream itself needs.
+    fn field(&mut self, name: &[u8], value: &[u8], range: (usize, usize), bytes: &[u8]) {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => match self.host {
+                None => self.host = Some(range),
+                Some((from, to)) => self.hosts_differ |= !bytes[from..to].eq_ignore_ascii_case(value),
+            },
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.lengths.content_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.lengths.transfer_encoding(value),
+            _ => {}
+        }
+    }
+
+    fn into_head(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Head {
+        Head::new(std::mem::take(&mut *bytes), self.fields.drain(..))
+    }
+}

@@ -1,0 +1,533 @@
+//! One direction of a connection: bytes in order, and holes, to messages' heads.
+//!
+//! [`Parser::data`] stops behind every event, so that the caller can say how the body is framed ([`Parser::frame`]) before the
+//! bytes that follow are read: a response's framing depends on its request. Bodies are skipped by arithmetic.
+
+use crate::buffer::SecretBuffer;
+use crate::detect::{self, Guess};
+use crate::exchange::UnknownReason;
+use crate::http1::chunked::{Chunks, Progress};
+use crate::http1::framing::Framing;
+use crate::http1::head::{self, RequestHead, ResponseHead};
+use crate::reassembly::{Hole, Missing, Need};
+use crate::segment::Timestamp;
+use crate::tls::{self, ClientHello, Hello};
+
+/// Head bytes that the kernel source copies at least; behind them a hole is the end of its budget.
+const LEAST_BUDGET: usize = 4096;
+
+/// Behind so many bytes only the end of the first line changes what a stream is taken for.
+const LONGEST_GUESS: usize = 64;
+
+/// Which messages a direction carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Requests.
+    Requests,
+    /// Responses.
+    Responses,
+}
+
+/// Bytes of the stream, not read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Sequence number of the first.
+    pub sequence: u32,
+    /// When they were captured.
+    pub time: Timestamp,
+    /// A segment begins here that may begin with a head.
+    pub begins: bool,
+}
+
+/// What was found, where it began, and when.
+#[derive(Debug)]
+pub struct Event {
+    /// First byte's time.
+    pub time: Timestamp,
+    /// First byte's sequence number.
+    pub sequence: u32,
+    /// What it is.
+    pub what: What,
+}
+
+/// What was found in a stream.
+#[derive(Debug)]
+pub enum What {
+    /// A request; its reason when its head was not read whole. [`Parser::frame`] must follow.
+    Request(Option<Box<RequestHead>>, Option<UnknownReason>),
+    /// A response; whether its head was read whole. [`Parser::frame`] must follow.
+    Response(Box<ResponseHead>, bool),
+    /// A TLS client began.
+    Tls(ClientHello),
+    /// An HTTP/2 client began.
+    Http2,
+    /// A TLS server, or no known protocol.
+    Other,
+    /// Messages may have been missed here, for this reason.
+    Lost(UnknownReason),
+}
+
+/// Parser of one direction.
+#[derive(Default)]
+pub struct Parser {
+    state: State,
+    kind: Option<Kind>,
+    /// The request waits for leave to send its body, and none was given: a head may come in its place.
+    body_optional: bool,
+}
+
+#[derive(Default)]
+enum State {
+    /// At the begin of a message.
+    #[default]
+    Idle,
+    /// In a head, or in what may be one.
+    Head(Box<Partial>),
+    /// In the first message of a TLS stream.
+    Hello(Box<Partial>),
+    Fixed(u64),
+    Chunked(Chunks),
+    UntilClose,
+    /// A CONNECT request was sent; whether anything followed it.
+    Undecided(bool),
+    /// Somewhere: the next segment that begins with a whole head is believed.
+    Astray,
+    /// Nothing is read any more.
+    Deaf,
+}
+
+/// A head's bytes so far.
+struct Partial {
+    buffer: SecretBuffer,
+    time: Timestamp,
+    sequence: u32,
+    /// Where the line begins that has no end yet.
+    line: usize,
+    /// It was believed though the stream's position was not known: a failure is silent.
+    found: bool,
+}
+
+impl Parser {
+    /// States what kind of messages come.
+    pub fn expect(&mut self, kind: Kind) {
+        self.kind = Some(kind);
+    }
+
+    /// What kind of messages come, where known.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// Says how the body behind the last head is delimited.
+    pub fn frame(&mut self, framing: Framing) {
+        self.body_optional = false;
+        self.state = match framing {
+            Framing::Fixed(0) => State::Idle,
+            Framing::Fixed(length) => State::Fixed(length),
+            Framing::Chunked => State::Chunked(Chunks::START),
+            Framing::UntilClose => State::UntilClose,
+            Framing::Undecided => State::Undecided(false),
+            Framing::Unknown => State::Astray,
+            Framing::Tunnel => State::Deaf,
+        };
+    }
+
+    /// The CONNECT request was refused: messages go on.
+    pub fn refuse(&mut self) {
+        match self.state {
+            State::Undecided(false) => self.state = State::Idle,
+            State::Undecided(true) => self.state = State::Astray,
+            _ => {}
+        }
+    }
+
+    /// The request was answered without leave to send its body: another head may come in its place.
+    pub fn may_skip_body(&mut self) {
+        self.body_optional = matches!(self.state, State::Fixed(_) | State::Chunked(Chunks::START));
+    }
+
+    /// Reads nothing any more.
+    pub fn deafen(&mut self) {
+        self.state = State::Deaf;
+    }
+
+    /// The stream's position is not known any more.
+    pub fn stray(&mut self) {
+        self.state = State::Astray;
+    }
+
+    /// Passes over the rest of a body of a stated length.
+    pub fn skip_body(&mut self) {
+        if matches!(self.state, State::Fixed(_)) {
+            self.state = State::Idle;
+        }
+    }
+
+    /// Whether nothing is read any more.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        matches!(self.state, State::Deaf)
+    }
+
+    /// Whether a response's head begins here in a stream whose position is not known.
+    #[must_use]
+    pub fn is_response_found(&self, bytes: &[u8]) -> bool {
+        matches!(self.state, State::Astray) && detect::guess(bytes) == Guess::Response
+    }
+
+    /// What is needed next. Behind a head's byte budget a source that copies heads only has nothing more of it.
+    #[must_use]
+    pub fn need(&self) -> Need {
+        match &self.state {
+            State::Head(partial) | State::Hello(partial) if partial.buffer.len() >= LEAST_BUDGET => Need::Unframed,
+            State::Idle | State::Head(_) | State::Hello(_) => Need::Bytes,
+            State::Fixed(left) => Need::Body(*left),
+            State::Chunked(_) | State::UntilClose | State::Undecided(_) | State::Astray | State::Deaf => Need::Unframed,
+        }
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        match &self.state {
+            State::Head(partial) | State::Hello(partial) => partial.buffer.len() + size_of::<Partial>(),
+            _ => 0,
+        }
+    }
+
+    /// Reads on; stops behind an event, else at the end of `chunk`. `fits` tells whether a message may begin here by what is
+    /// known of the other direction; it matters only where the stream's position is not known.
+    pub fn data(&mut self, chunk: &mut Chunk<'_>, head_limit: usize, fits: bool) -> Option<Event> {
+        while !chunk.bytes.is_empty() {
+            if self.body_optional {
+                self.body_optional = false;
+                if self.looks_like_head(chunk.bytes) {
+                    self.state = State::Idle;
+                }
+            }
+            match &mut self.state {
+                State::Idle => {
+                    let blank = chunk.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+                    chunk.take(blank);
+                    if !chunk.bytes.is_empty()
+                        && let Some(event) = self.begin(chunk, head_limit, false)
+                    {
+                        return Some(event);
+                    }
+                }
+                State::Head(_) => {
+                    if let Some(event) = self.go_on(chunk, head_limit) {
+                        return Some(event);
+                    }
+                }
+                State::Hello(partial) => {
+                    let room = tls::LONGEST_HELLO.saturating_sub(partial.buffer.len());
+                    partial.buffer.push(chunk.take(room.min(chunk.bytes.len())));
+                    match tls::hello(partial.buffer.as_slice()) {
+                        Hello::More if room > 0 => {}
+                        Hello::More => return self.give_up(UnknownReason::HeadTruncated),
+                        Hello::Client(hello) => return Some(self.foreign(What::Tls(hello))),
+                        Hello::Server => return Some(self.foreign(What::Other)),
+                    }
+                }
+                State::Fixed(left) => {
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.bytes.len());
+                    *left -= here as u64;
+                    if *left == 0 {
+                        self.state = State::Idle;
+                    }
+                    chunk.take(here);
+                }
+                State::Chunked(chunks) => match chunks.follow(chunk.bytes) {
+                    Progress::Goes => chunk.take_all(),
+                    Progress::Ended(used) => {
+                        chunk.take(used);
+                        self.state = State::Idle;
+                    }
+                    Progress::Broken => {
+                        let event = chunk.event(What::Lost(UnknownReason::Malformed));
+                        chunk.take_all();
+                        self.state = State::Astray;
+                        return Some(event);
+                    }
+                },
+                State::Undecided(followed) => {
+                    *followed = true;
+                    chunk.take_all();
+                }
+                State::Astray => {
+                    if chunk.begins && fits && self.looks_like_head(chunk.bytes) {
+                        if let Some(event) = self.begin(chunk, head_limit, true) {
+                            return Some(event);
+                        }
+                    } else {
+                        chunk.take_all();
+                    }
+                }
+                State::UntilClose | State::Deaf => chunk.take_all(),
+            }
+        }
+        None
+    }
+
+    /// Passes over bytes that were not seen.
+    pub fn hole(&mut self, hole: Hole, sequence: u32, time: Timestamp) -> Option<Event> {
+        let count = u64::from(hole.length);
+        let lost = hole.missing == Missing::Lost;
+        match &mut self.state {
+            State::Head(_) | State::Hello(_) => {
+                let reason = if lost { UnknownReason::Gap } else { UnknownReason::HeadTruncated };
+                return self.give_up(reason);
+            }
+            State::Fixed(left) if count <= *left => {
+                self.body_optional = false;
+                *left -= count;
+                if *left == 0 {
+                    self.state = State::Idle;
+                }
+                return None;
+            }
+            State::Chunked(chunks) => {
+                if chunks.skip(count) {
+                    return None;
+                }
+            }
+            State::UntilClose | State::Deaf => return None,
+            State::Undecided(followed) => {
+                *followed = true;
+                return None;
+            }
+            State::Idle | State::Fixed(_) | State::Astray => {}
+        }
+        // A body whose end cannot be told: the next head tells it. Only a loss can have taken a whole message with it.
+        let expected = !lost && matches!(self.state, State::Chunked(_) | State::Astray);
+        self.state = State::Astray;
+        if expected {
+            return None;
+        }
+        Some(Event { time, sequence, what: What::Lost(UnknownReason::Gap) })
+    }
+
+    /// Gives up a head that has begun and will not be completed.
+    pub fn give_up(&mut self, reason: UnknownReason) -> Option<Event> {
+        match std::mem::replace(&mut self.state, State::Astray) {
+            State::Head(partial) => self.cut(*partial, reason),
+            State::Hello(partial) => {
+                let what = match tls::cut_hello(partial.buffer.as_slice()) {
+                    Hello::Client(hello) => What::Tls(hello),
+                    Hello::Server | Hello::More => What::Other,
+                };
+                self.state = State::Deaf;
+                Some(Event { time: partial.time, sequence: partial.sequence, what })
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    fn looks_like_head(&self, bytes: &[u8]) -> bool {
+        match (detect::guess(bytes), self.kind) {
+            (Guess::Request, None | Some(Kind::Requests)) => detect::is_common_method(bytes),
+            (Guess::Response, None | Some(Kind::Responses)) => true,
+            (Guess::Http2, None) => true,
+            (Guess::Tls, None) => bytes.get(5) == Some(&1),
+            (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/"),
+            (Guess::More, _) => detect::cut_request(bytes),
+            _ => false,
+        }
+    }
+
+    /// A message begins here. A head that is here whole is copied once, where it stays.
+    fn begin(&mut self, chunk: &mut Chunk<'_>, head_limit: usize, found: bool) -> Option<Event> {
+        let (time, sequence) = (chunk.time, chunk.sequence);
+        if self.kind.is_some() || matches!(detect::guess(chunk.bytes), Guess::Request | Guess::Response) {
+            self.kind = self.kind.or_else(|| kind_of(detect::guess(chunk.bytes)));
+            if let Ok(end) = head::end(chunk.bytes, 0)
+                && end <= head_limit
+            {
+                let bytes = chunk.bytes[..end].to_vec();
+                let event = self.whole(bytes, time, sequence, found);
+                // What cannot be read as a head is passed over as a whole: where it ends is not known.
+                if event
+                    .as_ref()
+                    .is_some_and(|event| matches!(event.what, What::Request(Some(_), _) | What::Response(..)))
+                {
+                    chunk.take(end);
+                } else {
+                    chunk.take_all();
+                }
+                return event;
+            }
+        }
+        let partial = Partial { buffer: SecretBuffer::default(), time, sequence, line: 0, found };
+        self.state = State::Head(Box::new(partial));
+        self.go_on(chunk, head_limit)
+    }
+
+    /// More of a head that was not whole.
+    fn go_on(&mut self, chunk: &mut Chunk<'_>, head_limit: usize) -> Option<Event> {
+        let State::Head(partial) = &mut self.state else { return None };
+        let before = partial.buffer.len();
+        partial.buffer.push(&chunk.bytes[..chunk.bytes.len().min(head_limit.saturating_sub(before))]);
+        let bytes = partial.buffer.as_slice();
+        // The guess is made of the first line: it does not change before that ends. Asking at every byte would be quadratic.
+        let undecided =
+            before > LONGEST_GUESS && bytes.len() < head_limit && memchr::memchr(b'\n', &bytes[before..]).is_none();
+        if self.kind.is_none() && !undecided {
+            match detect::guess(bytes) {
+                Guess::More if bytes.len() < head_limit => {
+                    chunk.take_all();
+                    return None;
+                }
+                Guess::Request => self.kind = Some(Kind::Requests),
+                Guess::Response => self.kind = Some(Kind::Responses),
+                guess => return self.not_http(guess, chunk, before),
+            }
+        }
+        if self.kind.is_none() {
+            chunk.take_all();
+            return None;
+        }
+        match head::end(bytes, partial.line) {
+            Ok(end) => {
+                let State::Head(partial) = std::mem::take(&mut self.state) else { return None };
+                chunk.take(end - before);
+                let mut bytes = partial.buffer.into_vec();
+                zeroize::Zeroize::zeroize(&mut bytes[end..]);
+                bytes.truncate(end);
+                let event = self.whole(bytes, partial.time, partial.sequence, partial.found);
+                if !event
+                    .as_ref()
+                    .is_some_and(|event| matches!(event.what, What::Request(Some(_), _) | What::Response(..)))
+                {
+                    chunk.take_all();
+                }
+                event
+            }
+            Err(line) => {
+                partial.line = line;
+                if bytes.len() >= head_limit {
+                    chunk.take_all();
+                    return self.give_up(UnknownReason::HeadTruncated);
+                }
+                chunk.take_all();
+                None
+            }
+        }
+    }
+
+    /// The first bytes of a stream are not HTTP/1.
+    fn not_http(&mut self, guess: Guess, chunk: &mut Chunk<'_>, before: usize) -> Option<Event> {
+        let State::Head(mut partial) = std::mem::take(&mut self.state) else { return None };
+        if guess == Guess::Tls {
+            // The hello collects the chunk itself.
+            let mut buffer = SecretBuffer::default();
+            buffer.push(&partial.buffer.as_slice()[..before]);
+            partial.buffer = buffer;
+            self.state = State::Hello(partial);
+            return None;
+        }
+        chunk.take_all();
+        let (time, sequence) = (partial.time, partial.sequence);
+        let what = if guess == Guess::Http2 { What::Http2 } else { What::Other };
+        if partial.found && guess != Guess::Http2 {
+            self.state = State::Astray;
+            return None;
+        }
+        self.state = State::Deaf;
+        Some(Event { time, sequence, what })
+    }
+
+    fn foreign(&mut self, what: What) -> Event {
+        let (time, sequence) = match &self.state {
+            State::Hello(partial) => (partial.time, partial.sequence),
+            _ => (Timestamp::default(), 0),
+        };
+        self.state = State::Deaf;
+        Event { time, sequence, what }
+    }
+
+    /// A head with its end.
+    fn whole(&mut self, bytes: Vec<u8>, time: Timestamp, sequence: u32, found: bool) -> Option<Event> {
+        self.state = State::Astray;
+        let what = match self.kind {
+            Some(Kind::Responses) => match head::response(bytes, sequence) {
+                Some(head) => What::Response(Box::new(head), true),
+                None => What::Lost(UnknownReason::Malformed),
+            },
+            _ => match head::request(bytes, sequence) {
+                Some(head) => {
+                    let unknown = head.malformed.then_some(UnknownReason::Malformed);
+                    What::Request(Some(Box::new(head)), unknown)
+                }
+                None => What::Request(None, Some(UnknownReason::Malformed)),
+            },
+        };
+        let silent = found && !matches!(what, What::Request(Some(_), None) | What::Response(..));
+        (!silent).then_some(Event { time, sequence, what })
+    }
+
+    /// A head without its end. Its lines that are whole are true; what it says of its body is not to be relied on.
+    fn cut(&mut self, partial: Partial, reason: UnknownReason) -> Option<Event> {
+        let (time, sequence, found) = (partial.time, partial.sequence, partial.found);
+        let kind = self.kind.or_else(|| match detect::guess(partial.buffer.as_slice()) {
+            Guess::More if detect::cut_request(partial.buffer.as_slice()) => Some(Kind::Requests),
+            guess => kind_of(guess),
+        });
+        let what = match kind {
+            Some(Kind::Requests) => {
+                self.kind = kind;
+                let head = head::request(partial.buffer.into_vec(), sequence).map(Box::new);
+                if found && head.is_none() {
+                    return None;
+                }
+                What::Request(head, Some(reason))
+            }
+            Some(Kind::Responses) => {
+                self.kind = kind;
+                match head::response(partial.buffer.into_vec(), sequence) {
+                    Some(head) => What::Response(Box::new(head), false),
+                    None if found => return None,
+                    None => What::Lost(reason),
+                }
+            }
+            None if found => return None,
+            None => What::Other,
+        };
+        Some(Event { time, sequence, what })
+    }
+}
+
+fn kind_of(guess: Guess) -> Option<Kind> {
+    match guess {
+        Guess::Request => Some(Kind::Requests),
+        Guess::Response => Some(Kind::Responses),
+        _ => None,
+    }
+}
+
+impl<'a> Chunk<'a> {
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(count);
+        self.bytes = rest;
+        // Positions wrap as sequence numbers do; a chunk is shorter than 2^32.
+        #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are modulo 2^32")]
+        let advance = count as u32;
+        self.sequence = self.sequence.wrapping_add(advance);
+        self.begins &= count == 0;
+        taken
+    }
+
+    fn take_all(&mut self) {
+        self.take(self.bytes.len());
+    }
+
+    fn event(&self, what: What) -> Event {
+        Event { time: self.time, sequence: self.sequence, what }
+    }
+}

@@ -1,0 +1,522 @@
+//! The table of connections: segments of all sockets in, [`Observation`]s out.
+//!
+//! Who is client and who is server is told by who sends requests, not by ports. When both ends of a connection are on this
+//! node, their two views of an exchange become one, reported by the destination unless only the source saw it whole.
+
+mod connection;
+mod pairing;
+mod table;
+mod twins;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::exchange::{End, Exchange, Observation, Reporter, UnknownReason};
+use crate::limits::Limits;
+use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use crate::tracker::connection::{Connection, ConnectionView, View};
+use crate::tracker::pairing::ExchangeView;
+use crate::tracker::table::Table;
+use crate::tracker::twins::{Held, Link, Twins, addresses_fit};
+
+/// How long an ended connection is remembered: its last segments may be sent again, its other end may report late.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What the tracker holds and how much it may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracked {
+    /// Connections in the table.
+    pub connections: usize,
+    /// Most connections the table may hold.
+    pub connections_limit: usize,
+    /// Bytes of heads and waiting segments.
+    pub buffered_bytes: usize,
+    /// Most bytes of heads and waiting segments.
+    pub buffered_bytes_limit: usize,
+    /// Connections given up for one of the two limits, ever.
+    pub evicted_total: u64,
+    /// Views of an exchange that were left out because the other end's was reported, ever.
+    pub twins_total: u64,
+    /// Views that wait for that of the other end.
+    pub held: usize,
+}
+
+/// Turns segments into exchanges and connections.
+pub struct Tracker {
+    limits: Limits,
+    now: Timestamp,
+    table: Table<Entry>,
+    twins: Twins,
+    /// Directions in which segments wait for an earlier one: when to look at them.
+    waiting: VecDeque<(Timestamp, SocketId)>,
+    /// Connections that have ended: when to forget them.
+    ended: VecDeque<(Timestamp, SocketId)>,
+    buffered: usize,
+    evicted: u64,
+    /// Reused between calls.
+    views: Vec<View>,
+}
+
+/// A connection's place in the table.
+struct Entry {
+    state: State,
+    link: Option<Box<Link>>,
+    /// The beginning that was noted to find the other end.
+    noted: Option<u32>,
+}
+
+enum State {
+    Live(Box<Connection>),
+    /// It has ended then; who it was stays known for a while.
+    Ended(Timestamp, Box<Identity>),
+}
+
+/// Who a socket is.
+#[derive(Clone, Copy)]
+struct Identity {
+    id: SocketId,
+    endpoints: Endpoints,
+    owner: Option<Owner>,
+    cgroup: Option<u64>,
+    netns: Option<u32>,
+    wire: [Endpoints; 2],
+    client: Option<Direction>,
+}
+
+impl Tracker {
+    /// An empty tracker.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            now: Timestamp::default(),
+            table: Table::default(),
+            twins: Twins::default(),
+            waiting: VecDeque::new(),
+            ended: VecDeque::new(),
+            buffered: 0,
+            evicted: 0,
+            views: Vec::new(),
+        }
+    }
+
+    /// Takes one segment. Segments come in the order they were captured.
+    pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Observation)) {
+        self.advance(segment.time, deliver);
+        let id = segment.socket;
+        let known = match self.table.touch(id, self.now).map(|entry| &entry.state) {
+            Some(State::Live(_)) => true,
+            // What comes after the end was sent again, unless it is the begin of another connection.
+            Some(State::Ended(..)) if !segment.syn || segment.rst => return,
+            Some(State::Ended(..)) => {
+                self.forget(id);
+                false
+            }
+            None => false,
+        };
+        if !known {
+            if (segment.length == 0 && !segment.syn) || segment.rst {
+                return;
+            }
+            let state = State::Live(Box::new(Connection::new(segment)));
+            self.table.insert(id, self.now, Entry { state, link: None, noted: None });
+        }
+        let mut views = std::mem::take(&mut self.views);
+        let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
+        let before = connection.buffered();
+        let outcome = connection.segment(segment, &self.limits, &mut views);
+        let after = connection.buffered();
+        self.buffered = self.buffered - before + after;
+        if outcome.waits {
+            self.waiting.push_back((later(self.now, self.reorder_wait(segment.complete_source)), id));
+        }
+        self.handle(id, &mut views, deliver);
+        self.views = views;
+        if outcome.closed {
+            self.end(id, deliver);
+        }
+        self.keep_within_limits(deliver);
+    }
+
+    /// Time went on without a segment: what waited long enough comes out. Call it every few milliseconds of traffic time.
+    pub fn advance(&mut self, now: Timestamp, deliver: &mut dyn FnMut(Observation)) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        while let Some(id) = self.twins.next_due(now) {
+            self.release(id, now, deliver);
+        }
+        while self.waiting.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, id)) = self.waiting.pop_front() else { break };
+            self.expire(id, deliver);
+        }
+        while self.ended.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((due, id)) = self.ended.pop_front() else { break };
+            if matches!(self.table.get(id), Some(Entry { state: State::Ended(at, _), .. }) if later(*at, LINGER) <= due)
+            {
+                self.forget(id);
+            }
+        }
+        while let Some((id, used)) = self.table.oldest()
+            && later(used, self.limits.idle) <= now
+        {
+            self.give_up(id, None, deliver);
+        }
+    }
+
+    /// End of the input: all that is pending comes out.
+    pub fn finish(&mut self, deliver: &mut dyn FnMut(Observation)) {
+        let mut connections = Vec::with_capacity(self.table.len());
+        self.table.for_each(|id| connections.push(id));
+        for id in &connections {
+            self.close(*id, None, deliver);
+        }
+        while let Some(due) = self.twins.first_due() {
+            while let Some(id) = self.twins.next_due(due) {
+                self.release(id, Timestamp(u64::MAX), deliver);
+            }
+        }
+        for id in connections {
+            self.forget(id);
+        }
+    }
+
+    /// What is held now.
+    #[must_use]
+    pub fn tracked(&self) -> Tracked {
+        Tracked {
+            connections: self.table.len(),
+            connections_limit: self.limits.connections,
+            buffered_bytes: self.buffered + self.twins.held_bytes,
+            buffered_bytes_limit: self.limits.buffered_bytes,
+            evicted_total: self.evicted,
+            twins_total: self.twins.left_out,
+            held: self.twins.held,
+        }
+    }
+
+    fn reorder_wait(&self, complete: bool) -> Duration {
+        if complete { self.limits.reorder_wait } else { self.limits.live_reorder_wait }
+    }
+
+    /// Gives up holes of one connection that are due.
+    fn expire(&mut self, id: SocketId, deliver: &mut dyn FnMut(Observation)) {
+        let waits = (self.reorder_wait(true), self.reorder_wait(false));
+        let now = self.now;
+        let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
+        let wait = if connection.complete { waits.0 } else { waits.1 };
+        let before = connection.buffered();
+        let mut views = std::mem::take(&mut self.views);
+        let next = connection.expire(earlier(now, wait), &self.limits, &mut views);
+        self.buffered = self.buffered - before + connection.buffered();
+        if let Some(next) = next {
+            self.waiting.push_back((later(next, wait), id));
+        }
+        self.handle(id, &mut views, deliver);
+        self.views = views;
+    }
+
+    fn keep_within_limits(&mut self, deliver: &mut dyn FnMut(Observation)) {
+        while self.twins.held > self.limits.held || self.buffered + self.twins.held_bytes > self.limits.buffered_bytes {
+            let Some(due) = self.twins.first_due() else { break };
+            let Some(id) = self.twins.next_due(due) else { break };
+            self.release(id, due, deliver);
+        }
+        while self.table.len() > self.limits.connections || self.buffered > self.limits.buffered_bytes {
+            let Some((id, _)) = self.table.oldest() else { break };
+            if matches!(self.table.get(id), Some(Entry { state: State::Live(_), .. })) {
+                self.evicted += 1;
+            }
+            self.give_up(id, Some(UnknownReason::Capacity), deliver);
+        }
+    }
+
+    /// Ends a connection and forgets it.
+    fn give_up(&mut self, id: SocketId, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(Observation)) {
+        self.close(id, reason, deliver);
+        self.release(id, Timestamp(u64::MAX), deliver);
+        self.forget(id);
+    }
+
+    /// All that is pending of a connection comes out; then it has ended.
+    fn close(&mut self, id: SocketId, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(Observation)) {
+        let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
+        let before = connection.buffered();
+        let mut views = std::mem::take(&mut self.views);
+        connection.finish(reason, &self.limits, &mut views);
+        self.buffered = self.buffered - before + connection.buffered();
+        self.handle(id, &mut views, deliver);
+        self.views = views;
+        self.end(id, deliver);
+    }
+
+    /// A connection has ended: only who it was is kept. What its other end holds need not wait any more.
+    fn end(&mut self, id: SocketId, deliver: &mut dyn FnMut(Observation)) {
+        let twin = self.twin_of(id);
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let State::Live(connection) = &entry.state else { return };
+        self.buffered -= connection.buffered();
+        entry.state = State::Ended(self.now, Box::new(Identity::of(connection)));
+        self.ended.push_back((later(self.now, LINGER), id));
+        if let Some(twin) = twin {
+            self.release(twin, Timestamp(u64::MAX), deliver);
+        }
+    }
+
+    fn forget(&mut self, id: SocketId) {
+        let Some(mut entry) = self.table.remove(id) else { return };
+        self.twins.forget(id, entry.noted);
+        if let State::Live(connection) = &entry.state {
+            self.buffered -= connection.buffered();
+        }
+        if let Some(link) = &mut entry.link {
+            while let Some(held) = link.take_due(Timestamp(u64::MAX)) {
+                self.twins.released(held.cost());
+            }
+        }
+    }
+
+    fn handle(&mut self, id: SocketId, views: &mut Vec<View>, deliver: &mut dyn FnMut(Observation)) {
+        for view in views.drain(..) {
+            match view {
+                View::Began(sequence, direction) => self.began(id, sequence, direction),
+                View::Exchange(view) => self.exchange(id, view, deliver),
+                View::Connection(view) => self.connection(id, view, deliver),
+            }
+        }
+    }
+
+    /// Finds the other end by what began.
+    fn began(&mut self, id: SocketId, sequence: u32, direction: Direction) {
+        if self.twin_of(id).is_some() {
+            return;
+        }
+        let candidate = self.twins.candidate(id, sequence, direction).filter(|other| {
+            let facts = |id, direction| {
+                let identity = self.identity(id)?;
+                Some((identity.wire(direction), identity.netns))
+            };
+            let (sender, receiver) = if direction == Direction::Egress { (id, *other) } else { (*other, id) };
+            match (facts(sender, Direction::Egress), facts(receiver, Direction::Ingress)) {
+                (Some(sent), Some(received)) => addresses_fit(sent, received),
+                _ => false,
+            }
+        });
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let noted = entry.noted.take();
+        match candidate {
+            Some(other) => {
+                entry.link.get_or_insert_default().twin = Some(other);
+                self.twins.forget(id, noted);
+                self.twins.forget(other, Some(sequence));
+                if let Some(entry) = self.table.get_mut(other) {
+                    entry.link.get_or_insert_default().twin = Some(id);
+                    entry.noted = None;
+                }
+            }
+            None => {
+                entry.noted = Some(sequence);
+                self.twins.note(id, sequence, direction, noted);
+            }
+        }
+    }
+
+    /// One end's view of an exchange: the better of two is reported, the destination's when they are as good.
+    fn exchange(&mut self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
+        let Some(twin) = self.twin_of(id) else { return self.emit(id, view, deliver) };
+        if self.link(id).is_some_and(|link| link.take_mark(&view)) {
+            self.twins.left_out += 1;
+            return;
+        }
+        let destination = self.reporter(id) == Reporter::Destination;
+        if let Some(other) = self.link(twin).and_then(|link| link.take_same(&view)) {
+            let other = Held::Exchange(other);
+            self.twins.released(other.cost());
+            self.twins.left_out += 1;
+            let Held::Exchange(other) = other else { return };
+            let mine = (view.worth(), destination) > (other.worth(), !destination);
+            return if mine { self.emit(id, view, deliver) } else { self.emit(twin, other, deliver) };
+        }
+        let live = matches!(self.table.get(twin), Some(Entry { state: State::Live(_), .. }));
+        if live && !(destination && view.worth() == ExchangeView::WHOLE) {
+            return self.hold(id, Held::Exchange(view));
+        }
+        if let Some(link) = self.link(twin).filter(|_| live) {
+            link.mark(view.request_sequence, view.response_sequence);
+        }
+        self.emit(id, view, deliver);
+    }
+
+    /// One end's view of a connection. The source's always waits: it is there before the destination's can be.
+    fn connection(&mut self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+        if self.link(id).is_some_and(|link| link.connection_reported) {
+            self.twins.left_out += 1;
+            return;
+        }
+        let complete = matches!(self.table.get(id), Some(Entry { state: State::Live(c), .. }) if c.complete);
+        if view.client == Direction::Egress && !complete {
+            return self.hold(id, Held::Connection(view));
+        }
+        self.conclude(id, view, deliver);
+    }
+
+    /// Reports a connection in the place of both ends.
+    fn conclude(&mut self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+        if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
+            link.connection_reported = true;
+            if let Some(held) = link.take_connection() {
+                self.twins.released(held.cost());
+                self.twins.left_out += 1;
+            }
+        }
+        self.emit_connection(id, view, deliver);
+    }
+
+    fn hold(&mut self, id: SocketId, held: Held) {
+        let due = later(self.now, self.limits.twin_wait);
+        let cost = held.cost();
+        if let Some(entry) = self.table.get_mut(id) {
+            entry.link.get_or_insert_default().hold(due, held);
+            self.twins.held(due, id, cost);
+        }
+    }
+
+    /// Reports the held views of one end that are due by `now`.
+    fn release(&mut self, id: SocketId, now: Timestamp, deliver: &mut dyn FnMut(Observation)) {
+        while let Some(held) = self.link(id).and_then(|link| link.take_due(now)) {
+            self.twins.released(held.cost());
+            match held {
+                Held::Connection(view) => self.conclude(id, view, deliver),
+                Held::Exchange(view) => {
+                    if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
+                        link.mark(view.request_sequence, view.response_sequence);
+                    }
+                    self.emit(id, view, deliver);
+                }
+            }
+        }
+    }
+
+    fn emit(&self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
+        let Some(identity) = self.identity(id) else { return };
+        let reporter = self.reporter(id);
+        let (source, destination, wire) = self.ends(&identity, reporter, view.request_sequence, view.sender);
+        let view = *view;
+        deliver(Observation::Exchange(Box::new(Exchange {
+            reporter,
+            source,
+            destination,
+            wire,
+            time: view.time,
+            request: view.request,
+            response: view.response,
+            duration: view.duration,
+            unknown: view.unknown,
+            deviations: view.deviations,
+        })));
+    }
+
+    fn emit_connection(&self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+        let Some(identity) = self.identity(id) else { return };
+        let reporter = reporter(Some(view.client));
+        let (source, destination, wire) = self.ends(&identity, reporter, None, None);
+        deliver(Observation::Connection(Box::new(crate::exchange::Connection {
+            reporter,
+            source,
+            destination,
+            wire,
+            time: view.time,
+            protocol: view.protocol,
+        })));
+    }
+
+    /// The two ends of a connection, as far as they are on this node, and its addresses on the wire from the source's side.
+    fn ends(
+        &self,
+        me: &Identity,
+        reporter: Reporter,
+        request: Option<u32>,
+        sender: Option<Owner>,
+    ) -> (End, End, Endpoints) {
+        let twin = self.twin_of(me.id).and_then(|twin| self.identity(twin));
+        let here = End {
+            address: me.endpoints.local,
+            socket: Some(me.id),
+            owner: me.owner,
+            cgroup: me.cgroup,
+            netns: me.netns,
+        };
+        let there = End {
+            address: me.endpoints.remote,
+            socket: twin.map(|twin| twin.id),
+            owner: twin.and_then(|twin| twin.owner),
+            cgroup: twin.and_then(|twin| twin.cgroup),
+            netns: twin.and_then(|twin| twin.netns),
+        };
+        match reporter {
+            Reporter::Source => (End { owner: sender.or(here.owner), ..here }, there, me.wire(Direction::Egress)),
+            Reporter::Destination => {
+                let sender = twin.and_then(|twin| match self.table.get(twin.id) {
+                    Some(Entry { state: State::Live(connection), .. }) => connection.sender_of(request),
+                    _ => twin.owner,
+                });
+                (End { owner: sender, ..there }, here, me.wire(Direction::Ingress).reversed())
+            }
+        }
+    }
+
+    fn link(&mut self, id: SocketId) -> Option<&mut Link> {
+        self.table.get_mut(id)?.link.as_deref_mut()
+    }
+
+    /// The other end, as long as it is in the table.
+    fn twin_of(&self, id: SocketId) -> Option<SocketId> {
+        let twin = self.table.get(id)?.link.as_ref()?.twin?;
+        let back = self.table.get(twin)?.link.as_ref()?.twin;
+        (back == Some(id)).then_some(twin)
+    }
+
+    fn identity(&self, id: SocketId) -> Option<Identity> {
+        Some(match &self.table.get(id)?.state {
+            State::Live(connection) => Identity::of(connection),
+            State::Ended(_, identity) => **identity,
+        })
+    }
+
+    fn reporter(&self, id: SocketId) -> Reporter {
+        reporter(self.identity(id).and_then(|identity| identity.client))
+    }
+}
+
+/// Who reports, by which way the client's bytes go.
+fn reporter(client: Option<Direction>) -> Reporter {
+    match client {
+        Some(Direction::Egress) => Reporter::Source,
+        Some(Direction::Ingress) | None => Reporter::Destination,
+    }
+}
+
+impl Identity {
+    fn of(connection: &Connection) -> Self {
+        Self {
+            id: connection.id,
+            endpoints: connection.endpoints,
+            owner: connection.owner,
+            cgroup: connection.cgroup,
+            netns: connection.netns,
+            wire: [Direction::Egress, Direction::Ingress].map(|direction| connection.wire(direction)),
+            client: connection.client(),
+        }
+    }
+
+    fn wire(&self, direction: Direction) -> Endpoints {
+        self.wire[usize::from(direction == Direction::Ingress)]
+    }
+}
+
+fn later(time: Timestamp, wait: Duration) -> Timestamp {
+    Timestamp(time.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+fn earlier(time: Timestamp, wait: Duration) -> Timestamp {
+    Timestamp(time.0.saturating_sub(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+}

@@ -1,0 +1,246 @@
+//! Requests and responses of one connection, put together.
+//!
+//! Responses come in the order of their requests (RFC 9112 section 9.3.2). Once a message may have been missed that order says
+//! nothing, and what is paired by it is unknown. A connection that does not pipeline is in order again at its next request.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::exchange::{Deviations, Request, Response, UnknownReason};
+use crate::http1::framing::{self, Asked, Framing};
+use crate::http1::head::{RequestHead, ResponseHead};
+use crate::segment::{Owner, Timestamp};
+
+/// One exchange as one socket saw it.
+#[derive(Debug)]
+pub(crate) struct ExchangeView {
+    pub(crate) request: Option<Request>,
+    pub(crate) response: Option<Response>,
+    pub(crate) time: Timestamp,
+    pub(crate) duration: Option<Duration>,
+    pub(crate) unknown: Option<UnknownReason>,
+    pub(crate) deviations: Deviations,
+    /// Who sent the request, when the socket is the client's.
+    pub(crate) sender: Option<Owner>,
+    pub(crate) request_sequence: Option<u32>,
+    pub(crate) response_sequence: Option<u32>,
+}
+
+impl ExchangeView {
+    /// What a view is worth that lacks nothing.
+    pub(crate) const WHOLE: u8 = 3;
+
+    /// How much the view knows: a whole request counts more than a response.
+    pub(crate) fn worth(&self) -> u8 {
+        2 * u8::from(self.request.is_some() && self.unknown.is_none()) + u8::from(self.response.is_some())
+    }
+
+    pub(crate) fn is_same(&self, request: Option<u32>, response: Option<u32>) -> bool {
+        (self.request_sequence.is_some() && self.request_sequence == request)
+            || (self.response_sequence.is_some() && self.response_sequence == response)
+    }
+}
+
+/// A request that waits for its response.
+struct Pending {
+    view: ExchangeView,
+    asked: Option<Asked>,
+    /// `Expect: 100-continue` was sent and not answered.
+    expects_continue: bool,
+}
+
+/// Pairs the messages of one connection.
+#[derive(Default)]
+pub(crate) struct Pairing {
+    pending: VecDeque<Pending>,
+    bytes: usize,
+    /// A message may have been missed, and why.
+    doubt: Option<UnknownReason>,
+    /// Requests were sent before earlier ones were answered.
+    pipelines: bool,
+    /// The framing of a message was ambiguous: what follows it may be anything.
+    tainted: bool,
+    /// Bytes that are no request stood where one was expected.
+    garbage: bool,
+    /// Any message was seen.
+    begun: bool,
+}
+
+/// What a response means for the two streams.
+pub(crate) struct Answer {
+    pub(crate) view: Option<ExchangeView>,
+    /// How the response's body is delimited.
+    pub(crate) framing: Framing,
+    /// A CONNECT request was refused.
+    pub(crate) refused_tunnel: bool,
+    /// The request's body may not follow.
+    pub(crate) body_optional: bool,
+}
+
+impl Pairing {
+    /// Takes a request; returns how its body is delimited. `deliver` gets requests whose responses were missed.
+    pub(crate) fn request(
+        &mut self,
+        head: Option<RequestHead>,
+        mut unknown: Option<UnknownReason>,
+        (time, sequence, sender): (Timestamp, u32, Option<Owner>),
+        deliver: &mut dyn FnMut(ExchangeView),
+    ) -> Framing {
+        self.begun = true;
+        if self.doubt.is_some() {
+            if self.pipelines {
+                unknown = unknown.or(self.doubt);
+            } else {
+                // It is sent because all before it is answered.
+                self.flush(self.doubt, deliver);
+                self.doubt = None;
+            }
+        }
+        let cut = unknown.is_some_and(|reason| reason != UnknownReason::Malformed);
+        let framing = match &head {
+            Some(head) if unknown.is_none() => framing::request(head.asked, head.length),
+            Some(head) if head.asked.connect && !cut => Framing::Undecided,
+            _ => Framing::Unknown,
+        };
+        unknown = unknown.or(self.tainted.then_some(UnknownReason::Malformed));
+        self.tainted |= framing == Framing::Unknown && !cut;
+        let (mut deviations, asked, expects_continue, request) = match head {
+            Some(head) => (head.deviations, Some(head.asked), head.expects_continue, Some(head.request)),
+            None => (Deviations::default(), None, false, None),
+        };
+        deviations.leading_garbage = std::mem::replace(&mut self.garbage, request.is_none());
+        let view = ExchangeView {
+            request,
+            response: None,
+            time,
+            duration: None,
+            unknown,
+            deviations,
+            sender,
+            request_sequence: Some(sequence),
+            response_sequence: None,
+        };
+        self.bytes += Self::cost(&view);
+        self.pending.push_back(Pending { view, asked, expects_continue });
+        framing
+    }
+
+    /// Takes a response. `fresh`: the connection was seen from its begin.
+    pub(crate) fn response(&mut self, head: ResponseHead, whole: bool, time: Timestamp, fresh: bool) -> Answer {
+        let status = head.response.status;
+        let mut answer = Answer { view: None, framing: Framing::Fixed(0), refused_tunnel: false, body_optional: false };
+        if (100..200).contains(&status) && status != 101 {
+            if let Some(first) = self.pending.front_mut() {
+                first.expects_continue = false;
+            }
+            answer.framing = if whole { Framing::Fixed(0) } else { Framing::Unknown };
+            return answer;
+        }
+        let first = !std::mem::replace(&mut self.begun, true);
+        self.pipelines |= self.doubt.is_none() && self.pending.len() > 1;
+        let Some(mut pending) = self.pop() else {
+            answer.framing = framing::response(status, None, head.length);
+            answer.view = self.unasked(head, time, first, fresh);
+            return answer;
+        };
+        answer.framing = if whole { framing::response(status, pending.asked, head.length) } else { Framing::Unknown };
+        answer.refused_tunnel = pending.asked.is_some_and(|asked| asked.connect) && answer.framing != Framing::Tunnel;
+        answer.body_optional = pending.expects_continue;
+        let view = &mut pending.view;
+        view.unknown = view.unknown.or(self.doubt);
+        view.duration = Some(Duration::from_nanos(time.0.saturating_sub(view.time.0)));
+        view.response_sequence = Some(head.response.sequence);
+        view.response = Some(head.response);
+        answer.view = Some(pending.view);
+        answer
+    }
+
+    /// A response whose request was not seen. `None` for the one that servers send unasked: 408 before they close an idle
+    /// connection (RFC 9110 section 15.5.9).
+    fn unasked(&self, head: ResponseHead, time: Timestamp, first: bool, fresh: bool) -> Option<ExchangeView> {
+        let unknown = match () {
+            () if first && !fresh => UnknownReason::MidStream,
+            () if self.doubt.is_none() && head.response.status == 408 => return None,
+            () if self.tainted => UnknownReason::Malformed,
+            () => UnknownReason::Gap,
+        };
+        Some(ExchangeView {
+            request: None,
+            response_sequence: Some(head.response.sequence),
+            response: Some(head.response),
+            time,
+            duration: None,
+            unknown: Some(unknown),
+            deviations: Deviations::default(),
+            sender: None,
+            request_sequence: None,
+        })
+    }
+
+    /// Messages of either direction may have been missed.
+    pub(crate) fn lost(&mut self, reason: UnknownReason, deliver: &mut dyn FnMut(ExchangeView)) {
+        self.doubt = self.doubt.or(Some(reason));
+        if !self.pipelines {
+            // All but the last request have been answered, or the last would not have been sent.
+            while self.pending.len() > 1 {
+                self.give_up_first(Some(reason), deliver);
+            }
+        }
+        for pending in &mut self.pending {
+            pending.view.unknown = pending.view.unknown.or(Some(reason));
+        }
+    }
+
+    /// Nothing will come any more: what is pending stays unanswered. With a reason: whether it was answered was not seen.
+    pub(crate) fn flush(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(ExchangeView)) {
+        while !self.pending.is_empty() {
+            self.give_up_first(reason.or(self.doubt), deliver);
+        }
+    }
+
+    fn give_up_first(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(ExchangeView)) {
+        if let Some(mut pending) = self.pop() {
+            pending.view.unknown = pending.view.unknown.or(reason);
+            deliver(pending.view);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Pending> {
+        let pending = self.pending.pop_front()?;
+        self.bytes -= Self::cost(&pending.view);
+        if self.pending.is_empty() && self.pending.capacity() > 4 {
+            self.pending = VecDeque::new();
+        }
+        Some(pending)
+    }
+
+    /// The pending request that began with this sequence number: who sent it.
+    pub(crate) fn sender_of(&self, sequence: Option<u32>) -> Option<Owner> {
+        let found = self.pending.iter().find(|pending| pending.view.request_sequence == sequence)?;
+        found.view.sender
+    }
+
+    /// Whether a request waits for its response.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Bytes of heads that are kept.
+    pub(crate) fn buffered(&self) -> usize {
+        self.bytes + self.pending.capacity() * size_of::<Pending>()
+    }
+
+    fn cost(view: &ExchangeView) -> usize {
+        view.request.as_ref().map_or(0, |request| {
+            request.head.bytes().len()
+                + request.path.len()
+                + request.query.as_ref().map_or(0, |query| query.len())
+                + 256
+        })
+    }
+}

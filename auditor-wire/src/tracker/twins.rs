@@ -1,0 +1,168 @@
+//! Both ends of a connection on one node see each exchange: here the two views become one.
+//!
+//! The ends find each other by what they both see begin: the same sequence number, going out at one and coming in at the
+//! other, with at least one address in common. That holds through DNAT and SNAT on the way, and a reused port has other
+//! sequence numbers.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::segment::{Direction, Endpoints, SocketId, Timestamp};
+use crate::tracker::connection::ConnectionView;
+use crate::tracker::pairing::ExchangeView;
+
+/// Reported views that a link remembers for its other end.
+const MOST_REPORTED: usize = 1024;
+
+/// A view that waits for that of the other end.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Connection(Box<ConnectionView>),
+    Exchange(Box<ExchangeView>),
+}
+
+impl Held {
+    /// Bytes it keeps, about.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Connection(_) => 256,
+            Self::Exchange(view) => {
+                let head = |bytes: &[u8]| bytes.len() + 512;
+                view.request.as_ref().map_or(0, |request| head(request.head.bytes()))
+                    + view.response.as_ref().map_or(0, |response| head(response.head.bytes()))
+            }
+        }
+    }
+}
+
+/// What one end knows of its other end.
+#[derive(Default)]
+pub(crate) struct Link {
+    pub(crate) twin: Option<SocketId>,
+    /// Sequence numbers of what the other end has reported and this one has not seen whole yet, in order.
+    reported: VecDeque<(Option<u32>, Option<u32>)>,
+    pub(crate) connection_reported: bool,
+    held: VecDeque<(Timestamp, Held)>,
+}
+
+impl Link {
+    /// The other end has reported an exchange.
+    pub(crate) fn mark(&mut self, request: Option<u32>, response: Option<u32>) {
+        if self.reported.len() == MOST_REPORTED {
+            self.reported.pop_front();
+        }
+        self.reported.push_back((request, response));
+    }
+
+    /// Whether the other end has reported this exchange. Earlier ones will not be seen any more.
+    pub(crate) fn take_mark(&mut self, view: &ExchangeView) -> bool {
+        let found = self.reported.iter().position(|(request, response)| view.is_same(*request, *response));
+        if let Some(at) = found {
+            self.reported.drain(..=at);
+        }
+        found.is_some()
+    }
+
+    pub(crate) fn hold(&mut self, due: Timestamp, held: Held) {
+        self.held.push_back((due, held));
+    }
+
+    /// Takes out the held view of the same exchange.
+    pub(crate) fn take_same(&mut self, view: &ExchangeView) -> Option<Box<ExchangeView>> {
+        let same = |held: &Held| match held {
+            Held::Exchange(other) => view.is_same(other.request_sequence, other.response_sequence),
+            Held::Connection(_) => false,
+        };
+        let at = self.held.iter().position(|(_, held)| same(held))?;
+        match self.held.remove(at)?.1 {
+            Held::Exchange(view) => Some(view),
+            Held::Connection(_) => None,
+        }
+    }
+
+    /// Takes out the held connection.
+    pub(crate) fn take_connection(&mut self) -> Option<Held> {
+        let at = self.held.iter().position(|(_, held)| matches!(held, Held::Connection(_)))?;
+        self.held.remove(at).map(|(_, held)| held)
+    }
+
+    /// Takes out the first view that is due.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<Held> {
+        let (due, _) = self.held.front()?;
+        if *due > now {
+            return None;
+        }
+        self.held.pop_front().map(|(_, held)| held)
+    }
+}
+
+/// Beginnings that were seen at one end only, and views that wait.
+#[derive(Default)]
+pub(crate) struct Twins {
+    /// By the sequence number of what began.
+    beginnings: HashMap<u32, (SocketId, Direction)>,
+    /// When views are due, in order.
+    due: VecDeque<(Timestamp, SocketId)>,
+    pub(crate) held: usize,
+    pub(crate) held_bytes: usize,
+    /// Views left out for that of the other end.
+    pub(crate) left_out: u64,
+}
+
+impl Twins {
+    /// The socket that saw the same begin, going the other way.
+    pub(crate) fn candidate(&self, id: SocketId, sequence: u32, direction: Direction) -> Option<SocketId> {
+        let (other, other_direction) = self.beginnings.get(&sequence)?;
+        (*other != id && *other_direction != direction).then_some(*other)
+    }
+
+    /// Notes a beginning; the newest of one sequence number stands. `before` is what this socket had noted.
+    pub(crate) fn note(&mut self, id: SocketId, sequence: u32, direction: Direction, before: Option<u32>) {
+        if before != Some(sequence) {
+            self.forget(id, before);
+        }
+        self.beginnings.insert(sequence, (id, direction));
+    }
+
+    /// Forgets a noted beginning.
+    pub(crate) fn forget(&mut self, id: SocketId, noted: Option<u32>) {
+        if let Some(sequence) = noted
+            && self.beginnings.get(&sequence).is_some_and(|(socket, _)| *socket == id)
+        {
+            self.beginnings.remove(&sequence);
+        }
+    }
+
+    pub(crate) fn held(&mut self, due: Timestamp, id: SocketId, cost: usize) {
+        self.due.push_back((due, id));
+        self.held += 1;
+        self.held_bytes += cost;
+    }
+
+    pub(crate) fn released(&mut self, cost: usize) {
+        self.held -= 1;
+        self.held_bytes -= cost;
+    }
+
+    /// The next socket whose views are due by `now`.
+    pub(crate) fn next_due(&mut self, now: Timestamp) -> Option<SocketId> {
+        let (due, _) = self.due.front()?;
+        if *due > now {
+            return None;
+        }
+        self.due.pop_front().map(|(_, id)| id)
+    }
+
+    /// When the view that waits longest is due.
+    pub(crate) fn first_due(&self) -> Option<Timestamp> {
+        self.due.front().map(|(due, _)| *due)
+    }
+}
+
+/// Whether what went out with one pair of addresses may have come in with the other: either end is the same, as it is unless
+/// both were translated on the way. Loopback addresses mean the same end only within one network namespace.
+pub(crate) fn addresses_fit(sent: (Endpoints, Option<u32>), received: (Endpoints, Option<u32>)) -> bool {
+    let ((sent, sender), (received, receiver)) = (sent, received);
+    let loopback = sent.local.ip().is_loopback() || sent.remote.ip().is_loopback();
+    let apart = matches!((sender, receiver), (Some(a), Some(b)) if a != b);
+    (sent.local == received.remote || sent.remote == received.local) && !(loopback && apart)
+}
