@@ -3,6 +3,13 @@
 
 pub mod attribution;
 pub mod capture;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod credentials;
 pub mod judgement;
 pub mod kernel;
+pub mod pipeline;
+pub mod policy;
+pub mod server;
+pub mod sinks;

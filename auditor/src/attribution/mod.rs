@@ -1,5 +1,12 @@
 //! Attribution: from sockets, pids and cgroups to processes, containers and workloads.
 
+pub mod arguments;
+mod cache;
+pub mod container;
+pub mod network;
+pub mod process;
+mod workload;
+
 use crate::judgement::Party;
 
 /// Something observed, with both ends named as far as they are known.

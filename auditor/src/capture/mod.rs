@@ -1,9 +1,12 @@
 //! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
 
-use auditor_wire::segment::Segment;
-
+pub mod open;
+pub mod pcap;
 pub mod record;
+pub mod recording;
 pub mod ring;
+
+use auditor_wire::segment::Segment;
 
 /// Where segments come from.
 pub trait Capture {

@@ -1,3 +1,11 @@
-//! The kernel as the auditor finds it, and the programs it runs there.
+//! The kernel as the auditor finds it: what it can do, where its struct members are, where its cgroup2 tree is.
 
+pub mod btf;
+pub mod cgroup;
+pub mod layout;
 pub mod loader;
+pub mod object;
+pub mod probe;
+
+#[cfg(test)]
+mod btf_tests;

@@ -1,0 +1,44 @@
+//! Extraction and judgement of one exchange, from parsed heads to a judgement.
+
+use std::hint::black_box;
+
+use auditor::{
+    credentials::{Extractor, FingerprintKey, Settings},
+    policy::{self, Judge},
+};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+
+#[path = "../tests/judge/calls.rs"]
+mod calls;
+
+const CURL: &str = "GET /items/42 HTTP/1.1\r\nHost: inventory:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n";
+const BROWSER: &str = "GET /api/v1/items/42?page=2&size=50 HTTP/1.1\r\nHost: inventory:8080\r\nConnection: keep-alive\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+    Accept-Encoding: gzip, deflate\r\nAccept-Language: en-US,en;q=0.9\r\nX-Request-Id: 123e4567-e89b-12d3-a456-426614174000\r\n\
+    Cookie: theme=dark; sessionid=38afes7a8sd9f6a7s6df8a7sdf; _ga=GA1.2.1234567.7654321\r\n";
+const RESPONSE: &str =
+    "HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n";
+const JWT: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2lzc3VlciIsInN1YiI6ImNhcnQiLCJhdWQiOiJpbnZlbnRvcnkiLC\
+    JzY29wZSI6InJlYWQgd3JpdGUiLCJpYXQiOjE3OTUzMDU1NDAsImV4cCI6MTc5NTMwNTg0MH0.c2lnbmF0dXJlc2lnbmF0dXJlc2lnbmF0dXJlc2lnbmF0dXJl";
+
+fn judging(criterion: &mut Criterion) {
+    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32]));
+    let judge = Judge::new(policy::Settings::default(), extractor);
+    let jwt = JWT.replace(' ', "");
+    let cases = [
+        ("curl without credential", format!("{CURL}\r\n")),
+        ("curl with an opaque token", format!("{CURL}Authorization: Bearer 2YotnFZFEjr1zCsicMWpAA\r\n\r\n")),
+        ("curl with a JWT", format!("{CURL}Authorization: Bearer {jwt}\r\n\r\n")),
+        ("browser with a session cookie", format!("{BROWSER}\r\n")),
+    ];
+    for (name, head) in cases {
+        criterion.bench_function(name, |bencher| {
+            let call = || calls::call(&head, RESPONSE);
+            bencher.iter_batched(call, |call| black_box(judge.exchange(call)), BatchSize::SmallInput);
+        });
+    }
+}
+
+criterion_group!(benches, judging);
+criterion_main!(benches);

@@ -1,0 +1,133 @@
+//! `auditor doctor`: what this machine and user can do, which hooks would be used, what would be missed, how to mend it. It
+//! loads and attaches the programs for a moment: nothing else proves that they can be.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::{Failure, live, print};
+use crate::{
+    cli::{DoctorArgs, DoctorOutput},
+    config::Config,
+    kernel::probe::{Answer, Capabilities, Fact},
+};
+
+/// Everything `doctor` says.
+#[derive(Serialize)]
+struct Diagnosis {
+    live_capture: bool,
+    /// Why it does not work.
+    reason: Option<String>,
+    hooks: Vec<Hook>,
+    facts: Vec<FactRecord>,
+}
+
+/// A hook and what it is for.
+#[derive(Serialize)]
+struct Hook {
+    name: &'static str,
+    used: bool,
+    purpose: &'static str,
+}
+
+#[derive(Serialize)]
+struct FactRecord {
+    name: &'static str,
+    answer: &'static str,
+    reason: Option<String>,
+    value: String,
+    /// What follows if the answer is not yes.
+    consequence: Option<&'static str>,
+    remedy: Option<&'static str>,
+}
+
+pub(super) fn run(arguments: &DoctorArgs) -> Result<(), Failure> {
+    let diagnosis = diagnose();
+    match arguments.output {
+        DoctorOutput::Text => print(&text(&diagnosis))?,
+        DoctorOutput::Json => {
+            let json = serde_json::to_string_pretty(&diagnosis).expect("plain structs with string keys become JSON");
+            print(&format!("{json}\n"))?;
+        }
+    }
+    if diagnosis.live_capture { Ok(()) } else { Err(Failure::Doctor) }
+}
+
+fn diagnose() -> Diagnosis {
+    let facts = Capabilities::read().facts();
+    let reason = live::open(&Config::default()).err().map(|failure| failure.to_string());
+    let live_capture = reason.is_none();
+    let existing = "names the processes of sockets that exist at the start, through iter/task_file or else sock_diag and procfs";
+    let hooks = vec![
+        Hook {
+            name: "cgroup_skb/egress",
+            used: live_capture,
+            purpose: "sees what every socket sends, and which process sends it",
+        },
+        Hook { name: "cgroup_skb/ingress", used: live_capture, purpose: "sees what every socket receives" },
+        Hook { name: "socket list", used: live_capture, purpose: existing },
+    ];
+    Diagnosis { live_capture, reason, hooks, facts: facts.into_iter().map(FactRecord::new).collect() }
+}
+
+impl FactRecord {
+    fn new(fact: Fact) -> Self {
+        let (answer, reason) = match fact.answer {
+            Answer::Yes => ("yes", None),
+            Answer::No(reason) => ("no", Some(reason)),
+            Answer::Unknown(reason) => ("unknown", Some(reason)),
+        };
+        let matters = answer != "yes";
+        Self {
+            name: fact.name,
+            answer,
+            reason,
+            value: fact.value,
+            consequence: matters.then_some(fact.consequence),
+            remedy: (matters && !fact.remedy.is_empty()).then_some(fact.remedy),
+        }
+    }
+}
+
+fn text(diagnosis: &Diagnosis) -> String {
+    let mut out = String::new();
+    write_text(&mut out, diagnosis).expect("writing to a String does not fail");
+    out
+}
+
+fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
+    match &diagnosis.reason {
+        None => writeln!(out, "Live capture works.")?,
+        Some(reason) => writeln!(out, "Live capture does not work: {reason}")?,
+    }
+    writeln!(out, "\nHooks")?;
+    for hook in &diagnosis.hooks {
+        let used = if hook.used { painted(AnsiColor::Green, "used") } else { painted(AnsiColor::Red, "not used") };
+        writeln!(out, "  {:20} {used}: {}", hook.name, hook.purpose)?;
+    }
+    writeln!(out, "\nThis machine")?;
+    for fact in &diagnosis.facts {
+        let color = match fact.answer {
+            "yes" => AnsiColor::Green,
+            "no" => AnsiColor::Red,
+            _ => AnsiColor::Yellow,
+        };
+        let reason = fact.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let value = if fact.value.is_empty() { String::new() } else { format!("  ({})", fact.value) };
+        writeln!(out, "  {:24} {}{reason}{value}", fact.name, painted(color, fact.answer))?;
+        if let Some(consequence) = fact.consequence {
+            writeln!(out, "  {:24} {consequence}", "")?;
+        }
+        if let Some(remedy) = fact.remedy {
+            writeln!(out, "  {:24} To mend it: {remedy}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// Colours are taken out again where the output is no terminal.
+fn painted(color: AnsiColor, word: &str) -> String {
+    let style: Style = color.on_default();
+    format!("{style}{word}{style:#}")
+}

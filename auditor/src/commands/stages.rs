@@ -1,0 +1,96 @@
+//! The stages as a configuration wants them.
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use auditor_wire::{limits::Limits, tracker::Tracker};
+
+use super::Failure;
+use crate::{
+    attribution::network::{DEFAULT, InternalNetworks, node_addresses},
+    config::Config,
+    credentials::{self, Extractor, FingerprintKey},
+    policy::{self, Judge, RuleSettings, rules::RULES},
+    sinks::report::{self, Report, RuleText},
+};
+
+pub(super) fn tracker(config: &Config) -> Tracker {
+    Tracker::new(Limits {
+        connections: config.limits.connections,
+        buffered_bytes: config.limits.buffered_bytes,
+        ..Limits::default()
+    })
+}
+
+/// What is internal to this node: the networks given, else the default ones and the node's own addresses.
+pub(super) fn node_networks(config: &Config) -> InternalNetworks {
+    let addresses = node_addresses().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the node's own addresses are not known; those in private ranges are internal all the same");
+        Vec::new()
+    });
+    match &config.internal_networks {
+        Some(networks) => InternalNetworks::new(networks.clone(), Vec::new()),
+        None => InternalNetworks::new(InternalNetworks::default_list(), addresses),
+    }
+}
+
+/// What is internal to traffic from elsewhere.
+pub(super) fn file_networks(config: &Config) -> InternalNetworks {
+    config.internal_networks.clone().map_or_else(InternalNetworks::default, |networks| {
+        InternalNetworks::new(networks, Vec::new())
+    })
+}
+
+pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
+    let key = match &config.credentials.fingerprint_key_file {
+        Some(file) => FingerprintKey::load_or_create(file)?,
+        None => FingerprintKey::random()?,
+    };
+    let mut names = credentials::Settings::default();
+    names.api_key_headers.extend(config.credentials.api_key_headers.iter().cloned());
+    names.signature_headers.extend(config.credentials.signature_headers.iter().cloned());
+    names.session_cookies.extend(config.credentials.session_cookies.iter().cloned());
+    names.query_parameters.extend(config.credentials.query_parameters.iter().cloned());
+    let rules = config.rules.iter().map(|(id, rule)| {
+        (*id, RuleSettings { severity: rule.severity, enabled: rule.enabled.unwrap_or(true) })
+    });
+    let settings = policy::Settings {
+        jwt_lifetime: config.jwt.max_lifetime,
+        rules: rules.collect(),
+        ..policy::Settings::default()
+    };
+    Ok(Judge::new(settings, Extractor::new(names, key)))
+}
+
+pub(super) fn report(config: &Config) -> Report {
+    Report::new(report::Settings { edge_limit: config.limits.edges })
+}
+
+/// What reports say of rules.
+pub(super) fn rule_texts() -> Vec<RuleText> {
+    let text = |rule: &policy::rules::Rule| RuleText {
+        id: rule.id,
+        title: rule.title,
+        explanation: rule.explanation,
+        remedy: rule.remedy,
+        link: Some(rule.link),
+    };
+    RULES.iter().map(text).collect()
+}
+
+/// A flag that SIGTERM and SIGINT set. The second signal ends the process at once.
+pub(super) fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let register = |signal| -> io::Result<()> {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        Ok(())
+    };
+    [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT]
+        .into_iter()
+        .try_for_each(register)
+        .map_err(|source| Failure::System { action: "catch signals", source })?;
+    Ok(stop)
+}

@@ -1,0 +1,106 @@
+//! The configuration that is in force, as the YAML that would give it: what `auditor check` prints.
+
+use std::fmt::{self, Write as _};
+
+use clap::ValueEnum;
+
+use super::{
+    Config,
+    value::{show_duration, show_size},
+};
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.internal_networks {
+            Some(networks) => list(f, "", "internal_networks", networks)?,
+            None => {
+                writeln!(f, "# internal_networks: loopback, private and link-local ranges, the node's own addresses")?
+            }
+        }
+        writeln!(f, "listen: \"{}\"", self.listen)?;
+        writeln!(f, "capture:")?;
+        writeln!(f, "  ring_bytes: {}", show_size(self.capture.ring_bytes.into()))?;
+        writeln!(f, "  request_head_bytes: {}", show_size(self.capture.request_head_bytes.into()))?;
+        writeln!(f, "  response_head_bytes: {}", show_size(self.capture.response_head_bytes.into()))?;
+        writeln!(f, "  poll_interval: {}", show_duration(self.capture.poll_interval))?;
+        writeln!(f, "limits:")?;
+        writeln!(f, "  connections: {}", self.limits.connections)?;
+        writeln!(f, "  buffered_bytes: {}", show_size(self.limits.buffered_bytes as u64))?;
+        writeln!(f, "  series: {}", self.limits.series)?;
+        writeln!(f, "  edges: {}", self.limits.edges)?;
+        self.write_credentials(f)?;
+        self.write_rules(f)?;
+        writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
+        writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))
+    }
+}
+
+impl Config {
+    fn write_credentials(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = &self.credentials;
+        let lists = [
+            ("api_key_headers", &from.api_key_headers),
+            ("signature_headers", &from.signature_headers),
+            ("session_cookies", &from.session_cookies),
+            ("query_parameters", &from.query_parameters),
+        ];
+        if lists.iter().all(|(_, names)| names.is_empty()) && from.fingerprint_key_file.is_none() {
+            return writeln!(f, "# credentials: the built-in names, a random fingerprint key for each run");
+        }
+        writeln!(f, "credentials:")?;
+        for (key, names) in lists {
+            if !names.is_empty() {
+                list(f, "  ", key, names)?;
+            }
+        }
+        match &from.fingerprint_key_file {
+            Some(file) => writeln!(f, "  fingerprint_key_file: {}", quoted(&file.to_string_lossy())),
+            None => Ok(()),
+        }
+    }
+
+    fn write_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rules.is_empty() {
+            return writeln!(f, "# rules: all as they come");
+        }
+        writeln!(f, "rules:")?;
+        for (id, rule) in &self.rules {
+            writeln!(f, "  {id}:")?;
+            if let Some(severity) = rule.severity {
+                writeln!(f, "    severity: {severity}")?;
+            }
+            if let Some(enabled) = rule.enabled {
+                writeln!(f, "    enabled: {enabled}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, indent: &str, key: &str, items: &[impl ToString]) -> fmt::Result {
+    if items.is_empty() {
+        return writeln!(f, "{indent}{key}: []");
+    }
+    writeln!(f, "{indent}{key}:")?;
+    items.iter().try_for_each(|item| writeln!(f, "{indent}  - {}", quoted(&item.to_string())))
+}
+
+/// A double-quoted YAML scalar.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control.is_control() => {
+                write!(out, "\\u{:04x}", u32::from(control)).expect("writing to a String does not fail");
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

@@ -1,0 +1,116 @@
+//! Reading the file: bounded, and with a message for everything that is not a configuration.
+
+use std::{fs::File, io::Read, path::Path};
+
+use serde_saphyr::{Budget, Error as YamlError, Location};
+
+use super::{
+    error::{ConfigError, Place, nearest},
+    raw::Raw,
+    value::shown,
+};
+
+/// More than any configuration needs; what is larger is some other file.
+const LARGEST_FILE: u64 = 1024 * 1024;
+const KEYS_ARE_IN: &str = "docs/configuration.md lists every key";
+
+/// Reads and parses one file.
+pub(super) fn read(file: &Path) -> Result<Raw, ConfigError> {
+    parse(file, &text(file)?)
+}
+
+fn text(file: &Path) -> Result<String, ConfigError> {
+    let fail =
+        |reason: String, remedy: &str| ConfigError::File { file: file.to_owned(), reason, remedy: remedy.to_owned() };
+    let unreadable = |error: std::io::Error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "check the path, or leave out --config to run with the defaults",
+            std::io::ErrorKind::PermissionDenied => "let the auditor's user read it",
+            _ => "name a YAML file",
+        };
+        fail(format!("cannot be read ({})", reason_of(&error)), remedy)
+    };
+    let opened = File::open(file).map_err(unreadable)?;
+    if opened.metadata().map_err(unreadable)?.is_dir() {
+        return Err(fail("is a directory".to_owned(), "name a YAML file"));
+    }
+    let mut bytes = Vec::new();
+    let read = opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if read as u64 > LARGEST_FILE {
+        return Err(fail("is larger than 1MiB".to_owned(), "a configuration takes a few KiB: check the path"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        fail(format!("is not UTF-8 text (at byte {offset})"), "save it as UTF-8; YAML takes nothing else here")
+    })
+}
+
+/// The reason without Rust's "(os error 2)".
+pub(crate) fn reason_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+/// Parses the text of a file; `file` is only named in messages.
+pub(super) fn parse(file: &Path, text: &str) -> Result<Raw, ConfigError> {
+    if text.lines().all(|line| matches!(line.trim_start().as_bytes().first(), None | Some(b'#'))) {
+        return Ok(Raw::default());
+    }
+    let options = serde_saphyr::options! {
+        budget: budget(),
+        merge_keys: serde_saphyr::MergeKeyPolicy::Error,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(file, error.without_snippet()))
+}
+
+/// A configuration is small and flat: what is neither is refused before it costs anything.
+fn budget() -> Option<Budget> {
+    serde_saphyr::budget! {
+        max_events: 20_000,
+        max_nodes: 10_000,
+        max_depth: 8,
+        flow_nesting_limit: 8,
+        max_aliases: 16,
+        max_anchors: 16,
+        max_recorded_anchor_events: 1_000,
+        max_recorded_anchor_bytes: 64 * 1024,
+        max_documents: 1,
+        max_total_scalar_bytes: 1024 * 1024,
+    }
+}
+
+fn explain(file: &Path, error: &YamlError) -> ConfigError {
+    let (line, column) = error.location().map_or((0, 0), |at: Location| (at.line(), at.column()));
+    let place = Place { file: file.to_owned(), line, column };
+    let (reason, remedy) = match error {
+        YamlError::SerdeUnknownField { field, expected, .. } => {
+            let remedy = match nearest(field, expected.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("keys here are {}", expected.join(", ")),
+            };
+            (format!("unknown key `{}`", shown(field)), remedy)
+        }
+        YamlError::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" `{}`", shown(key)));
+            (format!("the key{key} is there twice"), "keep one of them".to_owned())
+        }
+        YamlError::Budget { .. } => (
+            "there is more nesting, repetition or text than any configuration needs".to_owned(),
+            "check that this is the right file".to_owned(),
+        ),
+        YamlError::MultipleDocuments { .. } => {
+            ("there is more than one YAML document".to_owned(), "remove the lines that hold only `---`".to_owned())
+        }
+        other => (sentence(other), KEYS_ARE_IN.to_owned()),
+    };
+    ConfigError::Content { place, reason, remedy }
+}
+
+/// The parser's own words, on one line and without the place, which is already said.
+fn sentence(error: &YamlError) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split_once(": ").filter(|(head, _)| head.contains("line ")).map_or(line, |(_, tail)| tail);
+    let line = line.rsplit_once(" at line ").map_or(line, |(head, _)| head);
+    shown(line.trim().trim_end_matches('.'))
+}

@@ -1,0 +1,181 @@
+//! The same values as flags and environment variables. Which command takes which group is `cli`'s business.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use super::value;
+
+/// Flags of every command that judges.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Configuration")]
+pub struct CommonFlags {
+    /// Configuration file (YAML)
+    #[arg(long, short, value_name = "FILE", env = "AUDITOR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Judge calls within this network; repeatable, replaces the default list
+    ///
+    /// Default: loopback, RFC 1918, CGNAT 100.64.0.0/10, link-local, unique local addresses and the node's own addresses.
+    /// 0.0.0.0/0 and ::/0 judge everything.
+    #[arg(
+        long = "internal-network",
+        value_name = "CIDR",
+        env = "AUDITOR_INTERNAL_NETWORKS",
+        value_delimiter = ',',
+        value_parser = value::network
+    )]
+    pub internal_networks: Option<Vec<IpNet>>,
+    /// Header that carries an API key, besides the built-in ones; repeatable
+    #[arg(
+        long = "api-key-header",
+        value_name = "NAME",
+        env = "AUDITOR_API_KEY_HEADERS",
+        value_delimiter = ',',
+        value_parser = value::header_name,
+        hide_short_help = true
+    )]
+    pub api_key_headers: Option<Vec<String>>,
+    /// Header that carries a signature over the message, besides the built-in ones; repeatable
+    #[arg(
+        long = "signature-header",
+        value_name = "NAME",
+        env = "AUDITOR_SIGNATURE_HEADERS",
+        value_delimiter = ',',
+        value_parser = value::header_name,
+        hide_short_help = true
+    )]
+    pub signature_headers: Option<Vec<String>>,
+    /// Cookie that carries a session, besides the built-in ones; repeatable
+    #[arg(
+        long = "session-cookie",
+        value_name = "NAME",
+        env = "AUDITOR_SESSION_COOKIES",
+        value_delimiter = ',',
+        value_parser = value::parameter_name,
+        hide_short_help = true
+    )]
+    pub session_cookies: Option<Vec<String>>,
+    /// Query parameter that carries a secret, besides the built-in ones; repeatable
+    #[arg(
+        long = "query-parameter",
+        value_name = "NAME",
+        env = "AUDITOR_QUERY_PARAMETERS",
+        value_delimiter = ',',
+        value_parser = value::parameter_name,
+        hide_short_help = true
+    )]
+    pub query_parameters: Option<Vec<String>>,
+    /// File with the key of credential fingerprints; made when it does not exist
+    ///
+    /// Without it every run has a random key, and fingerprints of two runs cannot be compared.
+    #[arg(long, value_name = "FILE", env = "AUDITOR_FINGERPRINT_KEY_FILE", hide_short_help = true)]
+    pub fingerprint_key_file: Option<PathBuf>,
+    /// Longest lifetime of a JWT that is not found fault with, such as 15m
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "AUDITOR_JWT_MAX_LIFETIME",
+        value_parser = value::lifetime,
+        hide_short_help = true
+    )]
+    pub jwt_max_lifetime: Option<Duration>,
+    /// Connections tracked at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "AUDITOR_MAX_CONNECTIONS",
+        value_parser = value::count,
+        hide_short_help = true
+    )]
+    pub max_connections: Option<usize>,
+    /// Bytes kept for reassembly, all connections together
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "AUDITOR_MAX_BUFFERED_BYTES",
+        value_parser = value::buffered_bytes,
+        hide_short_help = true
+    )]
+    pub max_buffered_bytes: Option<usize>,
+    /// Series of each metric before labels fold into ~other
+    #[arg(long, value_name = "COUNT", env = "AUDITOR_MAX_SERIES", value_parser = value::count, hide_short_help = true)]
+    pub max_series: Option<usize>,
+    /// Edges kept for a report
+    #[arg(long, value_name = "COUNT", env = "AUDITOR_MAX_EDGES", value_parser = value::count, hide_short_help = true)]
+    pub max_edges: Option<usize>,
+    /// Least important log level that is written to stderr
+    #[arg(long, value_name = "LEVEL", env = "AUDITOR_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", env = "AUDITOR_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Flags of the commands that capture live.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Capture")]
+pub struct LiveFlags {
+    /// Size of the kernel ring, such as 8MiB: a power of two, 256KiB to 1GiB
+    #[arg(long, value_name = "SIZE", env = "AUDITOR_RING_BYTES", value_parser = value::ring_bytes)]
+    pub ring_bytes: Option<u32>,
+    /// How much of a request's head is copied at most, such as 16KiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "AUDITOR_REQUEST_HEAD_BYTES",
+        value_parser = value::head_bytes,
+        hide_short_help = true
+    )]
+    pub request_head_bytes: Option<u32>,
+    /// How much of a response's head is copied at most, such as 4KiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "AUDITOR_RESPONSE_HEAD_BYTES",
+        value_parser = value::head_bytes,
+        hide_short_help = true
+    )]
+    pub response_head_bytes: Option<u32>,
+    /// How long the reader sleeps when the ring is empty, such as 5ms
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "AUDITOR_POLL_INTERVAL",
+        value_parser = value::poll_interval,
+        hide_short_help = true
+    )]
+    pub poll_interval: Option<Duration>,
+}
+
+/// Flags of the command that serves metrics.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeFlags {
+    /// Address of /metrics, /healthz and /readyz
+    #[arg(long, value_name = "ADDRESS:PORT", env = "AUDITOR_LISTEN", value_parser = value::listen)]
+    pub listen: Option<SocketAddr>,
+}
+
+/// How much the auditor says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What stops it.
+    Error,
+    /// What degrades it.
+    Warn,
+    /// Start, stop, and what was chosen.
+    Info,
+    /// Decisions.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

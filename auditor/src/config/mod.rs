@@ -1,0 +1,140 @@
+//! Configuration: a YAML file, flags and environment become one checked [`Config`]. A flag wins over the environment, the
+//! environment over the file, the file over the default. Everything past this module works on values that are in range.
+
+mod effective;
+mod error;
+mod file;
+mod flags;
+mod raw;
+mod resolve;
+pub mod value;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+pub use error::{ConfigError, Place, nearest};
+pub(crate) use file::reason_of;
+pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
+use ipnet::IpNet;
+pub use resolve::resolve;
+
+use crate::judgement::Severity;
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Networks whose calls are judged; `None`: the built-in list and the node's own addresses.
+    pub internal_networks: Option<Vec<IpNet>>,
+    /// Where metrics and health are served.
+    pub listen: SocketAddr,
+    /// The kernel side.
+    pub capture: CaptureConfig,
+    /// Bounds on memory.
+    pub limits: Limits,
+    /// What counts as a credential.
+    pub credentials: CredentialConfig,
+    /// Changed rules, by id.
+    pub rules: BTreeMap<&'static str, RuleConfig>,
+    /// Limits on tokens.
+    pub jwt: JwtConfig,
+    /// The auditor's own log.
+    pub log: LogConfig,
+}
+
+/// The kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// Size of the ring, bytes: a power of two, 256 KiB to 1 GiB.
+    pub ring_bytes: u32,
+    /// How much of a request's head is copied at most, bytes.
+    pub request_head_bytes: u32,
+    /// How much of a response's head is copied at most, bytes.
+    pub response_head_bytes: u32,
+    /// How long the reader sleeps when the ring is empty.
+    pub poll_interval: Duration,
+}
+
+/// Bounds on memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections tracked at once.
+    pub connections: usize,
+    /// Bytes kept for reassembly, all connections together.
+    pub buffered_bytes: usize,
+    /// Series of each metric before labels fold into `~other`.
+    pub series: usize,
+    /// Edges in a report.
+    pub edges: usize,
+}
+
+/// What counts as a credential, besides the built-in names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CredentialConfig {
+    /// More headers that carry an API key, lower case.
+    pub api_key_headers: Vec<String>,
+    /// More headers that carry a signature over the message, lower case.
+    pub signature_headers: Vec<String>,
+    /// More cookies that carry a session.
+    pub session_cookies: Vec<String>,
+    /// More query parameters that carry a secret.
+    pub query_parameters: Vec<String>,
+    /// File with the key of the fingerprints; `None`: a random key for each run.
+    pub fingerprint_key_file: Option<PathBuf>,
+}
+
+/// How one rule differs from its default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuleConfig {
+    /// Severity instead of the rule's own.
+    pub severity: Option<Severity>,
+    /// Whether it is looked at; `None`: yes.
+    pub enabled: Option<bool>,
+}
+
+/// Limits on tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JwtConfig {
+    /// Longest lifetime that is not found fault with.
+    pub max_lifetime: Duration,
+}
+
+/// The auditor's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is written.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            internal_networks: None,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9477)),
+            capture: CaptureConfig {
+                ring_bytes: 8 << 20,
+                request_head_bytes: 16 << 10,
+                response_head_bytes: 4 << 10,
+                poll_interval: Duration::from_millis(5),
+            },
+            limits: Limits {
+                connections: 65_536,
+                buffered_bytes: 64 << 20,
+                series: 5_000,
+                edges: 2_000,
+            },
+            credentials: CredentialConfig::default(),
+            rules: BTreeMap::new(),
+            jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },
+            log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The file as it is written: every value still text, each with its place. Turning it into a [`super::Config`] is
+//! [`super::resolve`]'s work.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_saphyr::Spanned;
+
+/// A value with its place.
+pub(super) type Text = Option<Spanned<String>>;
+/// A list of values with their places.
+pub(super) type List = Option<Vec<Spanned<String>>>;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub(super) internal_networks: List,
+    pub(super) listen: Text,
+    pub(super) capture: Option<RawCapture>,
+    pub(super) limits: Option<RawLimits>,
+    pub(super) credentials: Option<RawCredentials>,
+    pub(super) rules: Option<RawRules>,
+    pub(super) jwt: Option<RawJwt>,
+    pub(super) log: Option<RawLog>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCapture {
+    pub(super) ring_bytes: Text,
+    pub(super) request_head_bytes: Text,
+    pub(super) response_head_bytes: Text,
+    pub(super) poll_interval: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) connections: Text,
+    pub(super) buffered_bytes: Text,
+    pub(super) series: Text,
+    pub(super) edges: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCredentials {
+    pub(super) api_key_headers: List,
+    pub(super) signature_headers: List,
+    pub(super) session_cookies: List,
+    pub(super) query_parameters: List,
+    pub(super) fingerprint_key_file: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRule {
+    pub(super) severity: Text,
+    pub(super) enabled: Option<Spanned<bool>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawJwt {
+    pub(super) max_lifetime: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLog {
+    pub(super) level: Text,
+    pub(super) format: Text,
+}
+
+/// Rules by id, in the order they stand; a map would lose where each id stands.
+#[derive(Debug, Default)]
+pub(super) struct RawRules(pub(super) Vec<(Spanned<String>, Option<RawRule>)>);
+
+impl<'de> Deserialize<'de> for RawRules {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = RawRules;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping from rule ids to their settings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawRules, A::Error> {
+                let mut rules = Vec::new();
+                while let Some(rule) = map.next_entry()? {
+                    rules.push(rule);
+                }
+                Ok(RawRules(rules))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}

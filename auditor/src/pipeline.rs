@@ -1,0 +1,325 @@
+//! The only file that joins stages:
+//!
+//! ```text
+//! Capture -> Tracker -> Attributor -> (Recorder) -> Judge -> sinks
+//! ```
+//!
+//! One thread takes segments and carries each through to its judgement: no locks between stages, no wake-up for each record.
+//! What writes (stream, records, recording) sits behind a bounded queue on a thread of its own and cannot stall the drain.
+
+mod outputs;
+mod queue;
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use auditor_wire::{
+    exchange::Observation,
+    segment::{Segment, Timestamp},
+    tracker::Tracker,
+};
+
+pub use self::{outputs::Outputs, queue::WhenFull};
+use self::{outputs::Recordings, queue::Queue};
+use crate::{
+    attribution::{Attributed, Attributor, network::InternalNetworks},
+    capture::{
+        Capture, CaptureError, Counts, Status,
+        recording::{Recorded, Recorder, Recording, RecordingFile},
+    },
+    judgement::Judgement,
+    policy::Judge,
+    server::Health,
+    sinks::{metrics::Metrics, report::Report},
+};
+
+/// How often figures about the auditor itself are brought up to date.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+/// What is still in the ring at the end is taken in so many rounds at most: on a busy machine it never runs empty.
+const LAST_ROUNDS: usize = 64;
+
+/// Where the pipeline takes from.
+pub enum Source {
+    /// Segments, live or from a capture file; the name is the `source` label of `auditor_capture_records_total`.
+    Segments(&'static str, Box<dyn Capture>),
+    /// Calls and connections that were recorded behind the tracker and the attributor. With networks given, what is internal is
+    /// decided anew.
+    Recording(Recording, Option<InternalNetworks>),
+}
+
+/// The stages, joined.
+pub struct Pipeline {
+    tracker: Tracker,
+    behind: BehindTracker,
+    clock: TrafficClock,
+}
+
+/// The stages from the attributor on.
+struct BehindTracker {
+    attributor: Attributor,
+    recorder: Option<(Recorder, Queue<Vec<u8>>)>,
+    judge: Judge,
+    outputs: Outputs,
+}
+
+/// When to stop, and who is told how it goes.
+pub struct Control<'a> {
+    /// Set from outside: stop.
+    pub stop: &'a AtomicBool,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Sleep of the reader when there is nothing.
+    pub poll_interval: Duration,
+    /// Told that the pipeline comes round.
+    pub health: Option<&'a Health>,
+    /// Gets the figures.
+    pub metrics: Option<&'a Metrics>,
+}
+
+/// What a run left.
+pub struct Finished {
+    /// The report, if one was gathered.
+    pub report: Option<Report>,
+    /// What the source counted.
+    pub counts: Counts,
+    /// Judgements that were not written because the writer was too slow.
+    pub dropped: u64,
+    /// Calls and connections missing in the recording.
+    pub unrecorded: u64,
+    /// Why output ended early, if it did.
+    pub output_error: Option<io::Error>,
+    /// Why the recording ended early, if it did.
+    pub recording_error: Option<io::Error>,
+}
+
+impl Pipeline {
+    /// Joins the stages.
+    #[must_use]
+    pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
+        let behind = BehindTracker { attributor, recorder: None, judge, outputs };
+        Self { tracker, behind, clock: TrafficClock::default() }
+    }
+
+    /// Also records what passes to `file`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn record(&mut self, recorder: Recorder, file: RecordingFile) -> io::Result<()> {
+        let queue = Queue::start("recording", WhenFull::Drop, Recordings::new(file))?;
+        self.behind.recorder = Some((recorder, queue));
+        Ok(())
+    }
+
+    /// Runs until the source ends, it is told to stop, or nobody takes the output any more. What is pending comes out either
+    /// way; call [`Pipeline::finish`] then.
+    ///
+    /// # Errors
+    /// When the source cannot be read any further. What was read before is judged.
+    pub fn run(&mut self, source: &mut Source, control: &Control<'_>) -> Result<(), CaptureError> {
+        let started = Instant::now();
+        let mut figures_due = started;
+        let result = loop {
+            let over = control.duration.is_some_and(|duration| started.elapsed() >= duration);
+            if over || control.stop.load(Ordering::Relaxed) || self.behind.outputs.failed() {
+                break self.last_rounds(source);
+            }
+            match self.round(source, control) {
+                Ok(Status::More) => {}
+                Ok(Status::Idle) => {
+                    let behind = &mut self.behind;
+                    self.tracker.advance(self.clock.now(), &mut |observation| behind.observation(observation));
+                    thread::sleep(control.poll_interval);
+                }
+                Ok(Status::End) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            if let Some(health) = control.health {
+                health.round();
+            }
+            if figures_due <= Instant::now() {
+                self.figures(source, control);
+                figures_due = Instant::now() + FIGURES_EVERY;
+            }
+        };
+        let behind = &mut self.behind;
+        self.tracker.finish(&mut |observation| behind.observation(observation));
+        self.figures(source, control);
+        result
+    }
+
+    /// Lets the writers write what they have, and gives what was gathered.
+    #[must_use]
+    pub fn finish(self, source: &mut Source) -> Finished {
+        let BehindTracker { recorder, judge, outputs, .. } = self.behind;
+        let counts = source.counts();
+        let (unrecorded, recording_error) = match recorder {
+            Some((_, queue)) => (queue.dropped(), queue.finish().err()),
+            None => (0, None),
+        };
+        let (mut report, dropped, output_error) = outputs.finish();
+        if let Some(report) = &mut report {
+            report.set_external(judge.external());
+            report.set_losses(counts.lost.iter().copied());
+        }
+        Finished { report, counts, dropped, unrecorded, output_error, recording_error }
+    }
+
+    /// What came in before the end was asked for is still judged.
+    fn last_rounds(&mut self, source: &mut Source) -> Result<(), CaptureError> {
+        if let Source::Segments(_, capture) = source {
+            for _ in 0..LAST_ROUNDS {
+                if self.segments(&mut **capture)? != Status::More {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, source: &mut Source, control: &Control<'_>) -> Result<Status, CaptureError> {
+        let began = Instant::now();
+        let status = match source {
+            Source::Segments(_, capture) => self.segments(&mut **capture)?,
+            Source::Recording(recording, networks) => {
+                let behind = &mut self.behind;
+                recording.drain(&mut |recorded| behind.recorded(recorded, networks.as_ref()))?
+            }
+        };
+        if let Some(metrics) = control.metrics.filter(|_| status == Status::More) {
+            metrics.observe_pipeline(began.elapsed());
+        }
+        Ok(status)
+    }
+
+    fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
+        let Self { tracker, behind, clock } = self;
+        capture.drain(&mut |segment| {
+            clock.segment(segment);
+            if let Some(owner) = &segment.owner {
+                behind.attributor.notice(owner, segment.time);
+            }
+            tracker.segment(segment, &mut |observation| behind.observation(observation));
+        })
+    }
+
+    fn figures(&mut self, source: &mut Source, control: &Control<'_>) {
+        let Some(metrics) = control.metrics else { return };
+        let counts = source.counts();
+        metrics.set_records(source.name(), counts.delivered);
+        for (reason, total) in counts.ignored {
+            metrics.set_ignored(reason, total);
+        }
+        for (reason, total) in counts.lost {
+            metrics.set_lost(reason, total);
+        }
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let tracked = self.tracker.tracked();
+        metrics.set_tracked("connections", number(tracked.connections), number(tracked.connections_limit));
+        metrics.set_tracked("buffered-bytes", number(tracked.buffered_bytes), number(tracked.buffered_bytes_limit));
+        metrics.set_lost("tracker-evicted", tracked.evicted_total);
+        self.behind.figures(metrics);
+    }
+}
+
+impl BehindTracker {
+    fn observation(&mut self, observation: Observation) {
+        match observation {
+            Observation::Exchange(exchange) => {
+                let call = self.attributor.exchange(*exchange);
+                self.record(|recorder| recorder.exchange(&call));
+                self.judged(|judge| judge.exchange(call));
+            }
+            Observation::Connection(connection) => {
+                let connection = self.attributor.connection(*connection);
+                self.record(|recorder| recorder.connection(&connection));
+                self.judged(|judge| judge.connection(connection));
+            }
+        }
+    }
+
+    fn recorded(&mut self, recorded: Recorded, networks: Option<&InternalNetworks>) {
+        match recorded {
+            Recorded::Exchange(call) => self.judged(|judge| judge.exchange(placed(*call, networks))),
+            Recorded::Connection(connection) => self.judged(|judge| judge.connection(placed(*connection, networks))),
+        }
+    }
+
+    fn record(&mut self, entry: impl FnOnce(&Recorder) -> io::Result<Vec<u8>>) {
+        if let Some((recorder, queue)) = &mut self.recorder {
+            match entry(recorder) {
+                Ok(entry) => queue.push(entry),
+                Err(error) => tracing::error!(%error, "a call cannot be recorded"),
+            }
+        }
+    }
+
+    fn judged(&mut self, judge: impl FnOnce(&Judge) -> Option<Judgement>) {
+        if let Some(judgement) = judge(&self.judge) {
+            self.outputs.judgement(judgement);
+        }
+    }
+
+    fn figures(&mut self, metrics: &Metrics) {
+        metrics.set_external("exchange", self.judge.external_exchanges());
+        metrics.set_external("connection", self.judge.external_connections());
+        metrics.set_sink_dropped("output", self.outputs.dropped());
+        if let Some((_, queue)) = &self.recorder {
+            metrics.set_sink_dropped("recording", queue.dropped());
+        }
+        for remembered in self.attributor.remembered() {
+            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            metrics.set_tracked(remembered.kind, number(remembered.count), number(remembered.limit));
+        }
+        self.outputs.tick();
+    }
+}
+
+impl Source {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Segments(name, _) => name,
+            Self::Recording(..) => "recording",
+        }
+    }
+
+    fn counts(&mut self) -> Counts {
+        match self {
+            Self::Segments(_, capture) => capture.counts(),
+            Self::Recording(recording, _) => recording.counts(),
+        }
+    }
+}
+
+/// A recorded call, with what is internal decided anew where networks are given.
+fn placed<T>(mut call: Attributed<T>, networks: Option<&InternalNetworks>) -> Attributed<T> {
+    if let Some(networks) = networks {
+        call.source.internal = networks.contains(call.source.address);
+        call.destination.internal = networks.contains(call.destination.address);
+    }
+    call
+}
+
+/// The time of the traffic while there is none: that of the last segment and what has passed since. The wall clock may be set
+/// at any time, and would make connections look idle for hours.
+#[derive(Debug, Default)]
+struct TrafficClock {
+    latest: u64,
+    /// When `latest` was first asked about; `None` while segments come.
+    quiet_since: Option<Instant>,
+}
+
+impl TrafficClock {
+    fn segment(&mut self, segment: &Segment<'_>) {
+        self.latest = self.latest.max(segment.time.0);
+        self.quiet_since = None;
+    }
+
+    fn now(&mut self) -> Timestamp {
+        let quiet = self.quiet_since.get_or_insert_with(Instant::now).elapsed();
+        Timestamp(self.latest.saturating_add(u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}

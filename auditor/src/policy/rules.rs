@@ -1,0 +1,159 @@
+//! The rules: what can be wrong with a call, how bad it is unless circumstances say otherwise, and what to do about it.
+
+use crate::judgement::Severity;
+
+/// A rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name in records, metrics and configuration. Never renamed.
+    pub id: &'static str,
+    /// How bad a finding is by default.
+    pub severity: Severity,
+    /// What is wrong, in a few words.
+    pub title: &'static str,
+    /// Why it is wrong.
+    pub explanation: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+    /// Where to read on.
+    pub link: &'static str,
+}
+
+pub(super) const UNAUTHENTICATED_CALL: &str = "unauthenticated-call";
+pub(super) const PLAINTEXT_CREDENTIAL: &str = "plaintext-credential";
+pub(super) const BASIC_CREDENTIAL: &str = "basic-credential";
+pub(super) const STATIC_API_KEY: &str = "static-api-key";
+pub(super) const CREDENTIAL_IN_URL: &str = "credential-in-url";
+pub(super) const CORS_ON_INTERNAL: &str = "cors-on-internal";
+pub(super) const JWT_UNSIGNED: &str = "jwt-unsigned";
+pub(super) const JWT_EXPIRED_ACCEPTED: &str = "jwt-expired-accepted";
+pub(super) const JWT_NOT_YET_VALID: &str = "jwt-not-yet-valid";
+pub(super) const JWT_NO_EXPIRY: &str = "jwt-no-expiry";
+pub(super) const JWT_LONG_LIVED: &str = "jwt-long-lived";
+
+/// Every rule, in the order in which reports list them.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: UNAUTHENTICATED_CALL,
+        severity: Severity::High,
+        title: "Internal call served without proof of identity",
+        explanation: "The whole request was seen: it carried no credential, and the connection carried no client identity. The \
+                      service answered it nevertheless. Whoever reaches the network reaches this endpoint.",
+        remedy: "Make the service require a proof of identity and answer 401 without one: mutual TLS between workloads, or a \
+                 short-lived signed token made for this service.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207",
+    },
+    Rule {
+        id: PLAINTEXT_CREDENTIAL,
+        severity: Severity::High,
+        title: "Reusable secret sent in clear between nodes",
+        explanation: "A secret that is valid for whoever holds it left the node without encryption. Everyone on the way can read \
+                      it and act as the caller.",
+        remedy: "Use TLS between the two, and replace the secret: it has to be taken as known to others.",
+        link: "https://www.rfc-editor.org/rfc/rfc6750#section-5.3",
+    },
+    Rule {
+        id: BASIC_CREDENTIAL,
+        severity: Severity::Medium,
+        title: "HTTP Basic between services",
+        explanation: "Basic sends a user name and a password with every call. They live long, are known to both sides, and cannot \
+                      be limited to one service or one purpose.",
+        remedy: "Use a short-lived token made for the called service, or mutual TLS.",
+        link: "https://www.rfc-editor.org/rfc/rfc7617#section-4",
+    },
+    Rule {
+        id: STATIC_API_KEY,
+        severity: Severity::Medium,
+        title: "Static key instead of an identity",
+        explanation: "A key that is the same in every call proves that somebody got hold of it, not who calls. It does not expire, \
+                      and who finds it in a configuration, an image or a log can use it.",
+        remedy: "Use a short-lived token made for the called service, or mutual TLS. Until then give each caller a key of its own \
+                 and change it regularly.",
+        link: "https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#api-keys",
+    },
+    Rule {
+        id: CREDENTIAL_IN_URL,
+        severity: Severity::High,
+        title: "Secret in the URL",
+        explanation: "URLs are written to access logs, histories, traces and Referer headers on every hop. A secret in one has to \
+                      be taken as known to all who read those.",
+        remedy: "Send the secret in the Authorization header, and replace the one that was in the URL.",
+        link: "https://www.rfc-editor.org/rfc/rfc6750#section-2.3",
+    },
+    Rule {
+        id: CORS_ON_INTERNAL,
+        severity: Severity::Medium,
+        title: "Internal endpoint readable by web pages",
+        explanation: "The answer carries Access-Control-Allow-Origin: a page of that origin in the browser of anyone inside can \
+                      call this endpoint and read the answer.",
+        remedy: "Remove the CORS headers from internal endpoints, or name the exact origins that need them.",
+        link: "https://fetch.spec.whatwg.org/#http-cors-protocol",
+    },
+    Rule {
+        id: JWT_UNSIGNED,
+        severity: Severity::Critical,
+        title: "Unsigned token",
+        explanation: "The token says alg none: it has no signature, so anyone can write any claims into it.",
+        remedy: "Make the service accept only the algorithms it expects, and find out who sends unsigned tokens.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3.1",
+    },
+    Rule {
+        id: JWT_EXPIRED_ACCEPTED,
+        severity: Severity::High,
+        title: "Expired token accepted",
+        explanation: "The token had expired when it was sent, and the service answered as if it were valid. A token that leaked \
+                      long ago still works here.",
+        remedy: "Make the service check exp, with a leeway of a minute at most, and the caller renew its token in time.",
+        link: "https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4",
+    },
+    Rule {
+        id: JWT_NOT_YET_VALID,
+        severity: Severity::High,
+        title: "Token used before it is valid",
+        explanation: "The token says that it must not be used before a time that had not come. Either the service does not check \
+                      the claim, or clocks disagree by more than the leeway.",
+        remedy: "Make the service check nbf, and keep the clocks of issuer and services in step.",
+        link: "https://www.rfc-editor.org/rfc/rfc7519#section-4.1.5",
+    },
+    Rule {
+        id: JWT_NO_EXPIRY,
+        severity: Severity::Medium,
+        title: "Token without expiry",
+        explanation: "The token has no exp claim: once leaked it works until the signing key is changed.",
+        remedy: "Make the issuer set exp to minutes, and the service refuse tokens without it.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3",
+    },
+    Rule {
+        id: JWT_LONG_LIVED,
+        severity: Severity::Medium,
+        title: "Long-lived token",
+        explanation: "The token is valid for longer than the limit. A leaked one can be used for all that time.",
+        remedy: "Make the issuer give tokens for minutes and the caller renew them.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3",
+    },
+];
+
+/// The rule of an id.
+#[must_use]
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.id == id)
+}
+
+/// The default severity of a rule of the table.
+pub(super) fn severity(id: &'static str) -> Severity {
+    rule(id).map_or(Severity::High, |rule| rule.severity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_complete_and_distinct() {
+        for (at, rule) in RULES.iter().enumerate() {
+            assert!(rule.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", rule.id);
+            assert!(rule.link.starts_with("https://") && rule.explanation.ends_with('.') && rule.remedy.ends_with('.'));
+            assert!(!RULES[..at].iter().any(|other| other.id == rule.id), "{} is there twice", rule.id);
+        }
+    }
+}

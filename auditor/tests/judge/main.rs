@@ -1,0 +1,23 @@
+//! From heads to judgements: every rule fires and does not, and no secret comes out anywhere.
+
+mod calls;
+mod canary;
+mod connections;
+mod rules;
+
+use auditor::{
+    credentials::{Extractor, FingerprintKey, Settings},
+    judgement::Judgement,
+    policy::{self, Judge},
+};
+
+/// A judge with all defaults.
+fn judge() -> Judge {
+    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32]));
+    Judge::new(policy::Settings::default(), extractor)
+}
+
+/// The judgement of a call.
+fn judged(request: &str, response: &str) -> Judgement {
+    judge().exchange(calls::call(request, response)).expect("an internal call")
+}
