@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 pub(crate) const NOW: i64 = 1_795_305_600;
 
 /// The request of a head. Only well-formed heads are given to this.
-fn request(head: &str) -> Request {
+pub(crate) fn request(head: &str) -> Request {
     let line = head.lines().next().expect("a request line");
     let mut words = line.split(' ');
     let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
