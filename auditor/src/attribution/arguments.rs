@@ -126,7 +126,7 @@ pub(super) fn looks_random(word: &str) -> bool {
     let classes = || word.chars().map(class).filter(|class| *class != 0);
     let changes = classes().zip(classes().skip(1)).filter(|(a, b)| a != b).count();
     let hexadecimal = word.len() >= 24 && digits >= 4 && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
-    hexadecimal || (word.len() >= 16 && digits >= 2 && changes >= 5) || (word.len() >= 32 && changes >= 14)
+    hexadecimal || (word.len() >= 16 && digits >= 2 && changes >= 5) || (word.len() >= 32 && changes >= 12)
 }
 
 /// What the previous argument says of the next one.
