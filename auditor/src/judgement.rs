@@ -3,12 +3,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::credentials::Credential;
 
 /// What is said of one call or connection.
-#[derive(Clone, Debug, Serialize)]
+///
+/// Serialised, an exchange always has `request` and `response`, `null` when they were not seen; a connection has neither.
+#[derive(Clone, Debug)]
 pub struct Judgement {
     /// Call or connection.
     pub kind: Kind,
@@ -22,11 +24,9 @@ pub struct Judgement {
     pub destination: Party,
     /// `http/1.0`, `http/1.1`, `http/2`, `tls`, `unknown`.
     pub protocol: &'static str,
-    /// The request; absent for connections, `null` when it was not seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The request; `None` when it was not seen, and for connections.
     pub request: Option<RequestFacts>,
-    /// The response; absent while unanswered.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The response; `None` while unanswered, and for connections.
     pub response: Option<ResponseFacts>,
     /// How the bytes travelled.
     pub transport: Transport,
@@ -40,8 +40,7 @@ pub struct Judgement {
     pub outcome: Outcome,
     /// What is wrong with it.
     pub findings: Vec<Finding>,
-    /// Ways in which the message bent HTTP's rules, e.g. `length-and-chunked`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Ways in which the message bent HTTP's rules, e.g. `length-and-chunked`; left out of the record when there are none.
     pub deviations: Vec<&'static str>,
 }
 
@@ -208,6 +207,44 @@ pub enum Severity {
     High,
     /// Critical.
     Critical,
+}
+
+impl Serialize for Judgement {
+    /// Written out by hand because which fields there are depends on `kind`, and derives cannot see that.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let exchange = self.kind == Kind::Exchange;
+        let fields = 11 + if exchange { 2 } else { 0 } + usize::from(!self.deviations.is_empty());
+        let mut record = serializer.serialize_struct("Judgement", fields)?;
+        record.serialize_field("kind", &self.kind)?;
+        record.serialize_field("time", &Microseconds(self.time))?;
+        record.serialize_field("reporter", &self.reporter)?;
+        record.serialize_field("source", &self.source)?;
+        record.serialize_field("destination", &self.destination)?;
+        record.serialize_field("protocol", self.protocol)?;
+        if exchange {
+            record.serialize_field("request", &self.request)?;
+            record.serialize_field("response", &self.response)?;
+        }
+        record.serialize_field("transport", &self.transport)?;
+        record.serialize_field("credentials", &self.credentials)?;
+        record.serialize_field("verdict", &self.verdict)?;
+        record.serialize_field("unknown_reason", &self.unknown_reason)?;
+        record.serialize_field("outcome", &self.outcome)?;
+        record.serialize_field("findings", &self.findings)?;
+        if !self.deviations.is_empty() {
+            record.serialize_field("deviations", &self.deviations)?;
+        }
+        record.end()
+    }
+}
+
+/// RFC 3339 with exactly six digits after the point, so that records sort as text.
+struct Microseconds(jiff::Timestamp);
+
+impl Serialize for Microseconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.6}", self.0))
+    }
 }
 
 macro_rules! names {

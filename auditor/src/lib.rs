@@ -6,3 +6,4 @@ pub mod capture;
 pub mod credentials;
 pub mod judgement;
 pub mod kernel;
+pub mod sinks;

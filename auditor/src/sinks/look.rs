@@ -1,0 +1,87 @@
+//! How text for people looks: width and colours.
+
+use std::fmt;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::judgement::{Outcome, Severity, Verdict};
+
+/// Width and colours of text for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Columns to stay within where that is possible; nothing is cut to reach it.
+    pub width: usize,
+    /// Whether to use colours.
+    pub color: bool,
+    /// Whether it is read on a terminal: then a line that is too long is broken in a place that reads well. Otherwise each
+    /// call is one line, for `grep`.
+    pub terminal: bool,
+}
+
+impl Look {
+    /// Plain text of 80 columns, as for a file.
+    pub const PLAIN: Self = Self { width: 80, color: false, terminal: false };
+
+    /// As suits standard output: colours and the terminal's width when it is one, and `NO_COLOR`, `CLICOLOR` and
+    /// `CLICOLOR_FORCE` are respected.
+    #[must_use]
+    pub fn of_stdout() -> Self {
+        let stdout = std::io::stdout();
+        let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+        match rustix::termios::tcgetwinsize(&stdout) {
+            Ok(size) if size.ws_col >= 20 => Self { width: usize::from(size.ws_col), color, terminal: true },
+            Ok(_) => Self { color, terminal: true, ..Self::PLAIN },
+            Err(_) => Self { color, ..Self::PLAIN },
+        }
+    }
+
+    /// The same without colours.
+    #[must_use]
+    pub fn without_color(self) -> Self {
+        Self { color: false, ..self }
+    }
+
+    /// `text` in `style`, if there are colours.
+    pub(super) fn paint<T: fmt::Display>(self, style: Style, text: T) -> Painted<T> {
+        Painted { style: if self.color { style } else { Style::new() }, text }
+    }
+}
+
+/// Text in a style; padding applies to the text.
+pub(super) struct Painted<T> {
+    style: Style,
+    text: T,
+}
+
+impl<T: fmt::Display> fmt::Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.style)?;
+        self.text.fmt(f)?;
+        write!(f, "{:#}", self.style)
+    }
+}
+
+pub(super) const BOLD: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DOUBTFUL: Style = AnsiColor::Yellow.on_default();
+
+/// The style of a verdict: a call without proof that was refused is a boundary that holds.
+pub(super) fn of_verdict(verdict: Verdict, outcome: Outcome) -> Style {
+    match (verdict, outcome) {
+        (Verdict::Authenticated, _) | (Verdict::Unauthenticated, Outcome::Refused) => GOOD,
+        (Verdict::Unauthenticated, Outcome::Accepted) => BAD,
+        (Verdict::Unauthenticated | Verdict::Weak, _) => DOUBTFUL,
+        (Verdict::Exempt | Verdict::Unknown, _) => DIM,
+    }
+}
+
+/// The style of a severity.
+pub(super) fn of_severity(severity: Severity) -> Style {
+    match severity {
+        Severity::Critical | Severity::High => BAD,
+        Severity::Medium => DOUBTFUL,
+        Severity::Low | Severity::Info => DIM,
+    }
+}

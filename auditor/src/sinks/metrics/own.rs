@@ -1,0 +1,83 @@
+//! The series in which the auditor speaks of itself.
+
+use prometheus::{
+    Counter, CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector,
+};
+
+/// Upper bounds of `auditor_pipeline_seconds`.
+const PIPELINE_BOUNDS: [f64; 12] =
+    [0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
+
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) records: IntCounterVec,
+    pub(super) ignored: IntCounterVec,
+    pub(super) lost: IntCounterVec,
+    pub(super) program_run: CounterVec,
+    pub(super) tracked: IntGaugeVec,
+    pub(super) tracked_limit: IntGaugeVec,
+    pub(super) external: IntCounterVec,
+    pub(super) sink_dropped: IntCounterVec,
+    pub(super) pipeline: Histogram,
+}
+
+impl Own {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let int = |name, help, label| {
+            let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            add(registry, family)
+        };
+        let gauge = |name, help| add(registry, IntGaugeVec::new(Opts::new(name, help), &["kind"])?);
+        let build = IntGaugeVec::new(
+            Opts::new("auditor_build_info", "Always 1; the labels say which build runs."),
+            &["version"],
+        )?;
+        add(registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let pipeline = HistogramOpts::new(
+            "auditor_pipeline_seconds",
+            "Time from taking a batch of records to having handed on its judgements, seconds.",
+        );
+        let program_run = Opts::new(
+            "auditor_capture_program_run_seconds_total",
+            "Time the kernel spent in the auditor's programs, seconds; stays 0 unless the kernel keeps BPF statistics.",
+        );
+        Ok(Self {
+            records: int("auditor_capture_records_total", "Records taken from a capture source.", "source")?,
+            ignored: int(
+                "auditor_capture_ignored_total",
+                "Packets of a capture source that are not TCP over IP, by reason. Not a loss.",
+                "reason",
+            )?,
+            lost: int("auditor_capture_lost_total", "Records lost before they were read, by reason.", "reason")?,
+            program_run: add(registry, CounterVec::new(program_run, &["program"])?)?,
+            tracked: gauge("auditor_tracked", "What the auditor holds in memory now, by kind.")?,
+            tracked_limit: gauge("auditor_tracked_limit", "Most that the auditor holds in memory, by kind.")?,
+            external: int(
+                "auditor_external_total",
+                "Calls and connections left alone because one end is not internal, by kind.",
+                "kind",
+            )?,
+            sink_dropped: int("auditor_sink_dropped_total", "Judgements a sink could not write.", "sink")?,
+            pipeline: add(registry, Histogram::with_opts(pipeline.buckets(PIPELINE_BOUNDS.to_vec()))?)?,
+        })
+    }
+}
+
+/// Raises a counter to a total that is kept elsewhere. A smaller total changes nothing: counters never fall.
+pub(super) fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// [`raise`] for seconds.
+pub(super) fn raise_seconds(counter: &Counter, total: f64) {
+    let more = total - counter.get();
+    if more > 0.0 {
+        counter.inc_by(more);
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,204 @@
+use std::{sync::Arc, thread};
+
+use super::{
+    super::{Sink, sample},
+    Metrics, Settings,
+};
+use crate::judgement::{Judgement, Outcome, Severity, Verdict};
+
+fn small(series_limit: usize) -> Metrics {
+    Metrics::new(Settings { series_limit, histogram_limit: series_limit, ..Settings::default() })
+}
+
+/// The lines of one metric that are not comments, in the order of the page.
+fn lines(page: &str, metric: &str) -> Vec<String> {
+    let of = |line: &&str| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    page.lines().filter(of).map(str::to_owned).collect()
+}
+
+fn between(source: &str, destination: &str) -> Judgement {
+    let mut judgement = sample::unauthenticated();
+    judgement.source.workload = Some(source.into());
+    judgement.destination.workload = Some(destination.into());
+    judgement
+}
+
+#[test]
+fn a_call_is_counted_in_every_family_it_belongs_to() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    sink.judgement(&sample::unauthenticated());
+    sink.judgement(&sample::unauthenticated());
+    sink.judgement(&sample::authenticated());
+    sink.judgement(&sample::connection());
+    let page = metrics.render();
+    assert_eq!(
+        lines(&page, "auditor_exchanges_total"),
+        [
+            "auditor_exchanges_total{credential=\"bearer-jwt\",destination_namespace=\"shop\",\
+             destination_workload=\"inventory\",outcome=\"accepted\",protocol=\"http/1.1\",reporter=\"destination\",\
+             security=\"plaintext\",source_namespace=\"shop\",source_workload=\"cart\",verdict=\"authenticated\"} 1",
+            "auditor_exchanges_total{credential=\"none\",destination_namespace=\"\",\
+             destination_workload=\"inventory\",outcome=\"accepted\",protocol=\"http/1.1\",reporter=\"destination\",\
+             security=\"plaintext\",source_namespace=\"\",source_workload=\"curl\",verdict=\"unauthenticated\"} 2",
+        ],
+        "{page}"
+    );
+    assert_eq!(
+        lines(&page, "auditor_findings_total"),
+        ["auditor_findings_total{destination_namespace=\"\",destination_workload=\"inventory\",\
+          rule=\"unauthenticated-call\",severity=\"high\",source_namespace=\"\",source_workload=\"curl\"} 2"],
+        "{page}"
+    );
+    assert_eq!(
+        lines(&page, "auditor_connections_total"),
+        ["auditor_connections_total{destination_namespace=\"\",destination_workload=\"~unknown\",\
+          outcome=\"unanswered\",protocol=\"tls\",reporter=\"source\",security=\"tls\",source_namespace=\"\",\
+          source_workload=\"curl\",verdict=\"unknown\"} 1"],
+        "{page}"
+    );
+    assert_eq!(lines(&page, "auditor_unknown_total"), ["auditor_unknown_total{reason=\"encrypted\"} 1"]);
+    assert_eq!(lines(&page, "auditor_credential_lifetime_seconds_sum"), ["auditor_credential_lifetime_seconds_sum 300"]);
+    let durations = lines(&page, "auditor_exchange_duration_seconds_count");
+    assert_eq!(
+        durations,
+        [
+            "auditor_exchange_duration_seconds_count{destination_namespace=\"\",destination_workload=\"inventory\"} 2",
+            "auditor_exchange_duration_seconds_count{destination_namespace=\"shop\",destination_workload=\"inventory\"} 1",
+        ]
+    );
+}
+
+#[test]
+fn names_that_join_to_the_same_text_are_different_series() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    sink.judgement(&between("ab", "c"));
+    sink.judgement(&between("a", "bc"));
+    let page = metrics.render();
+    assert_eq!(lines(&page, "auditor_exchanges_total").len(), 2, "{page}");
+}
+
+#[test]
+fn past_the_limit_calls_fold_and_none_is_lost() {
+    let metrics = small(3);
+    let mut sink = metrics.sink();
+    for caller in 0..1000 {
+        sink.judgement(&between(&format!("caller-{caller}"), "inventory"));
+    }
+    sink.judgement(&between("caller-0", "inventory"));
+    let page = metrics.render();
+    let series = lines(&page, "auditor_exchanges_total");
+    assert_eq!(series.len(), 4, "{page}");
+    assert!(series.iter().any(|line| line.contains("source_workload=\"~other\"") && line.ends_with(" 997")), "{page}");
+    assert!(series.iter().any(|line| line.contains("source_workload=\"caller-0\"") && line.ends_with(" 2")), "{page}");
+    let folded = lines(&page, "auditor_series_folded_total");
+    assert!(folded.contains(&"auditor_series_folded_total{metric=\"auditor_exchanges_total\"} 997".to_owned()), "{page}");
+    assert!(folded.contains(&"auditor_series_folded_total{metric=\"auditor_findings_total\"} 997".to_owned()), "{page}");
+}
+
+#[test]
+fn hostile_names_stay_inside_their_label() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    sink.judgement(&between("x\"} 1\nauditor_fake_total 9\u{1b}[2J\\", "~other"));
+    let page = metrics.render();
+    assert_eq!(lines(&page, "auditor_fake_total"), [""; 0], "{page}");
+    assert!(!page.contains('\u{1b}'), "{page:?}");
+    let series = lines(&page, "auditor_exchanges_total").concat();
+    assert!(series.contains(r#"destination_workload="\\~other""#), "a name is not taken for the fold: {series}");
+}
+
+#[test]
+fn series_that_are_not_seen_any_more_expire_with_their_names() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    let ttl = 3600;
+    for now in 0..20 {
+        metrics.shared.calls().advance(now * ttl);
+        sink.judgement(&between(&format!("job-{now}"), "inventory"));
+    }
+    let page = metrics.render();
+    let callers = lines(&page, "auditor_exchanges_total");
+    assert_eq!(callers.len(), 2, "the last, and the one exactly at the limit: {callers:#?}");
+    assert_eq!(metrics.shared.calls().workloads(), 3);
+    assert!(lines(&page, "auditor_series_folded_total").iter().all(|line| line.ends_with(" 0")), "{page}");
+    assert_eq!(lines(&page, "auditor_series"), ["auditor_series 5"], "{page}");
+}
+
+#[test]
+fn counters_of_totals_never_fall() {
+    let metrics = small(10);
+    metrics.set_records("ring", 7);
+    metrics.set_records("ring", 5);
+    metrics.set_records("ring", 9);
+    metrics.set_lost("ring-full", 2);
+    metrics.set_ignored("not-tcp", 3);
+    metrics.set_program_run("egress", std::time::Duration::from_millis(1500));
+    metrics.set_program_run("egress", std::time::Duration::from_millis(500));
+    metrics.set_tracked("connections", 12, 100);
+    metrics.set_external("exchange", 4);
+    metrics.set_sink_dropped("jsonl", 1);
+    metrics.observe_pipeline(std::time::Duration::from_micros(30));
+    let page = metrics.render();
+    for line in [
+        "auditor_capture_records_total{source=\"ring\"} 9",
+        "auditor_capture_lost_total{reason=\"ring-full\"} 2",
+        "auditor_capture_lost_total{reason=\"socket-storage\"} 0",
+        "auditor_capture_ignored_total{reason=\"not-tcp\"} 3",
+        "auditor_capture_program_run_seconds_total{program=\"egress\"} 1.5",
+        "auditor_tracked{kind=\"connections\"} 12",
+        "auditor_tracked_limit{kind=\"connections\"} 100",
+        "auditor_external_total{kind=\"exchange\"} 4",
+        "auditor_sink_dropped_total{sink=\"jsonl\"} 1",
+        "auditor_pipeline_seconds_bucket{le=\"0.00005\"} 1",
+        concat!("auditor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+    ] {
+        assert!(page.lines().any(|got| got == line), "{line} is missing in\n{page}");
+    }
+}
+
+#[test]
+fn every_verdict_outcome_and_severity_is_a_series_of_its_own() {
+    let metrics = small(1000);
+    let mut sink = metrics.sink();
+    let verdicts =
+        [Verdict::Authenticated, Verdict::Weak, Verdict::Unauthenticated, Verdict::Exempt, Verdict::Unknown];
+    let outcomes = [Outcome::Accepted, Outcome::Refused, Outcome::Failed, Outcome::Unanswered];
+    for verdict in verdicts {
+        for outcome in outcomes {
+            let findings = vec![sample::finding("basic-credential", Severity::Medium, "")];
+            sink.judgement(&Judgement { verdict, outcome, findings, ..sample::unauthenticated() });
+        }
+    }
+    let page = metrics.render();
+    assert_eq!(lines(&page, "auditor_exchanges_total").len(), 20);
+    assert_eq!(lines(&page, "auditor_findings_total").len(), 1);
+}
+
+#[test]
+fn scrapes_while_counting_see_totals_that_only_grow() {
+    let metrics = Arc::new(small(50));
+    let mut sink = metrics.sink();
+    let writer = thread::spawn(move || {
+        for call in 0..5000 {
+            sink.judgement(&between(&format!("caller-{}", call % 70), "inventory"));
+            if call % 100 == 0 {
+                sink.flush().unwrap();
+            }
+        }
+    });
+    let total = || -> f64 {
+        let page = metrics.render();
+        let value = |line: &String| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        lines(&page, "auditor_exchanges_total").iter().map(value).sum()
+    };
+    let mut last = 0.0;
+    while !writer.is_finished() {
+        let now = total();
+        assert!(now >= last, "{now} after {last}");
+        last = now;
+    }
+    writer.join().unwrap();
+    assert_eq!(total(), 5000.0);
+}
