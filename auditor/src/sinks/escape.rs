@@ -78,7 +78,8 @@ pub(super) fn code_span(text: &str) -> String {
 pub(super) fn markdown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if matches!(character, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' | '~' | '!' | '@' | ':') {
+        if matches!(character, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' | '~' | '!' | '@' | ':')
+        {
             shown.push('\\');
             shown.push(character);
         } else {

@@ -72,3 +72,69 @@ impl Formatter for Printable {
         CompactFormatter.write_string_fragment(writer, &fragment[plain..])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{super::sample, JsonLines};
+    use crate::{
+        judgement::{Judgement, Outcome, Verdict},
+        sinks::{Sink, golden::assert_golden},
+    };
+
+    fn written(judgements: &[Judgement]) -> String {
+        let mut sink = JsonLines::new(Vec::new());
+        for judgement in judgements {
+            sink.judgement(judgement);
+        }
+        sink.flush().unwrap();
+        String::from_utf8(sink.get_ref().clone()).unwrap()
+    }
+
+    fn unseen() -> Judgement {
+        let mut judgement = sample::unauthenticated();
+        (judgement.request, judgement.response) = (None, None);
+        (judgement.verdict, judgement.unknown_reason) = (Verdict::Unknown, Some("head-truncated"));
+        judgement.outcome = Outcome::Unanswered;
+        judgement.findings = Vec::new();
+        judgement.source = sample::party("fd00::1", 40000, None);
+        judgement.deviations = vec!["bare-lf"];
+        judgement.time = sample::time(-678).checked_sub(jiff::SignedDuration::from_micros(901)).unwrap();
+        judgement
+    }
+
+    #[test]
+    fn records_are_those_of_the_contract() {
+        let records = [sample::unauthenticated(), sample::authenticated(), unseen(), sample::connection()];
+        let text = written(&records);
+        assert_eq!(text.lines().count(), records.len());
+        assert_golden("records.jsonl", &text);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_times_have_six_digits() {
+        let record: Value = serde_json::from_str(&written(&[unseen()])).unwrap();
+        assert_eq!(record["time"], "2026-11-22T01:23:45.000000Z");
+        for field in ["request", "response"] {
+            assert_eq!(record.get(field), Some(&Value::Null), "{field} of an exchange is there and null");
+        }
+        for field in ["process", "container", "workload"] {
+            assert_eq!(record["source"].get(field), Some(&Value::Null), "{field}");
+        }
+        let connection: Value = serde_json::from_str(&written(&[sample::connection()])).unwrap();
+        assert_eq!((connection.get("request"), connection.get("response")), (None, None));
+    }
+
+    #[test]
+    fn hostile_text_is_printable_and_reads_back_the_same() {
+        let path = "/\\a\"b\n\u{1b}[31m\u{7f}\u{9b}2J\u{202e}\u{feff}grüße\u{e0041}\u{1f600}";
+        let mut judgement = sample::unauthenticated();
+        judgement.request = Some(sample::request("GET", path, path));
+        let text = written(&[judgement]);
+        let hidden: String = text.chars().filter(|c| !super::is_plain(*c) && *c != '\\').collect();
+        assert_eq!(hidden, "\n", "{text:?}");
+        let record: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(record["request"]["path"], path);
+    }
+}

@@ -6,10 +6,13 @@
 mod buffered;
 mod escape;
 pub mod jsonl;
+mod look;
 pub mod metrics;
 pub mod report;
 pub mod stream;
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod sample;
 
@@ -21,6 +24,7 @@ use crate::{
 };
 
 pub use escape::Escaped;
+pub use look::Look;
 
 /// Takes judgements.
 ///

@@ -17,6 +17,7 @@ pub(crate) fn time(milliseconds: i64) -> jiff::Timestamp {
 
 pub(crate) fn party(address: &str, port: u16, workload: Option<&str>) -> Party {
     let process = workload.map(|name| {
+        let name = name.rsplit('/').next().unwrap_or(name);
         Arc::new(Process {
             pid: 812,
             command: name.into(),
@@ -59,12 +60,7 @@ pub(crate) fn unauthenticated() -> Judgement {
 }
 
 pub(crate) fn request(method: &str, path: &str, route: &str) -> RequestFacts {
-    RequestFacts {
-        method: method.into(),
-        authority: Some("inventory".into()),
-        path: path.into(),
-        route: route.into(),
-    }
+    RequestFacts { method: method.into(), authority: Some("inventory".into()), path: path.into(), route: route.into() }
 }
 
 /// `cart` calls `inventory` with a token that has nothing against it.

@@ -159,15 +159,7 @@ mod tests {
         unseen.source = sample::party("fd00::1", 1, None);
         let mut long = sample::unauthenticated();
         long.request = Some(sample::request("DELETE", &format!("/{}/end", "segment/".repeat(40)), "/"));
-        vec![
-            sample::unauthenticated(),
-            sample::authenticated(),
-            refused,
-            weak,
-            unseen,
-            sample::connection(),
-            long,
-        ]
+        vec![sample::unauthenticated(), sample::authenticated(), refused, weak, unseen, sample::connection(), long]
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Names {
         AllLabels(self.slots.iter().map(|slot| slot.labels.clone()).collect())
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -35,36 +35,39 @@ fn a_call_is_counted_in_every_family_it_belongs_to() {
     assert_eq!(
         lines(&page, "auditor_exchanges_total"),
         [
-            "auditor_exchanges_total{credential=\"bearer-jwt\",destination_namespace=\"shop\",\
-             destination_workload=\"inventory\",outcome=\"accepted\",protocol=\"http/1.1\",reporter=\"destination\",\
-             security=\"plaintext\",source_namespace=\"shop\",source_workload=\"cart\",verdict=\"authenticated\"} 1",
-            "auditor_exchanges_total{credential=\"none\",destination_namespace=\"\",\
-             destination_workload=\"inventory\",outcome=\"accepted\",protocol=\"http/1.1\",reporter=\"destination\",\
-             security=\"plaintext\",source_namespace=\"\",source_workload=\"curl\",verdict=\"unauthenticated\"} 2",
+            "auditor_exchanges_total{reporter=\"destination\",source_workload=\"cart\",source_namespace=\"shop\",\
+             destination_workload=\"inventory\",destination_namespace=\"shop\",protocol=\"http/1.1\",\
+             security=\"plaintext\",credential=\"bearer-jwt\",verdict=\"authenticated\",outcome=\"accepted\"} 1",
+            "auditor_exchanges_total{reporter=\"destination\",source_workload=\"curl\",source_namespace=\"\",\
+             destination_workload=\"inventory\",destination_namespace=\"\",protocol=\"http/1.1\",\
+             security=\"plaintext\",credential=\"none\",verdict=\"unauthenticated\",outcome=\"accepted\"} 2",
         ],
         "{page}"
     );
     assert_eq!(
         lines(&page, "auditor_findings_total"),
-        ["auditor_findings_total{destination_namespace=\"\",destination_workload=\"inventory\",\
-          rule=\"unauthenticated-call\",severity=\"high\",source_namespace=\"\",source_workload=\"curl\"} 2"],
+        ["auditor_findings_total{rule=\"unauthenticated-call\",severity=\"high\",source_workload=\"curl\",\
+          source_namespace=\"\",destination_workload=\"inventory\",destination_namespace=\"\"} 2"],
         "{page}"
     );
     assert_eq!(
         lines(&page, "auditor_connections_total"),
-        ["auditor_connections_total{destination_namespace=\"\",destination_workload=\"~unknown\",\
-          outcome=\"unanswered\",protocol=\"tls\",reporter=\"source\",security=\"tls\",source_namespace=\"\",\
-          source_workload=\"curl\",verdict=\"unknown\"} 1"],
+        ["auditor_connections_total{reporter=\"source\",source_workload=\"curl\",source_namespace=\"\",\
+          destination_workload=\"~unknown\",destination_namespace=\"\",protocol=\"tls\",security=\"tls\",\
+          verdict=\"unknown\",outcome=\"unanswered\"} 1"],
         "{page}"
     );
     assert_eq!(lines(&page, "auditor_unknown_total"), ["auditor_unknown_total{reason=\"encrypted\"} 1"]);
-    assert_eq!(lines(&page, "auditor_credential_lifetime_seconds_sum"), ["auditor_credential_lifetime_seconds_sum 300"]);
+    assert_eq!(
+        lines(&page, "auditor_credential_lifetime_seconds_sum"),
+        ["auditor_credential_lifetime_seconds_sum 300"]
+    );
     let durations = lines(&page, "auditor_exchange_duration_seconds_count");
     assert_eq!(
         durations,
         [
-            "auditor_exchange_duration_seconds_count{destination_namespace=\"\",destination_workload=\"inventory\"} 2",
-            "auditor_exchange_duration_seconds_count{destination_namespace=\"shop\",destination_workload=\"inventory\"} 1",
+            "auditor_exchange_duration_seconds_count{destination_workload=\"inventory\",destination_namespace=\"\"} 2",
+            "auditor_exchange_duration_seconds_count{destination_workload=\"inventory\",destination_namespace=\"shop\"} 1",
         ]
     );
 }
@@ -93,8 +96,14 @@ fn past_the_limit_calls_fold_and_none_is_lost() {
     assert!(series.iter().any(|line| line.contains("source_workload=\"~other\"") && line.ends_with(" 997")), "{page}");
     assert!(series.iter().any(|line| line.contains("source_workload=\"caller-0\"") && line.ends_with(" 2")), "{page}");
     let folded = lines(&page, "auditor_series_folded_total");
-    assert!(folded.contains(&"auditor_series_folded_total{metric=\"auditor_exchanges_total\"} 997".to_owned()), "{page}");
-    assert!(folded.contains(&"auditor_series_folded_total{metric=\"auditor_findings_total\"} 997".to_owned()), "{page}");
+    assert!(
+        folded.contains(&"auditor_series_folded_total{metric=\"auditor_exchanges_total\"} 997".to_owned()),
+        "{page}"
+    );
+    assert!(
+        folded.contains(&"auditor_series_folded_total{metric=\"auditor_findings_total\"} 997".to_owned()),
+        "{page}"
+    );
 }
 
 #[test]
@@ -162,8 +171,7 @@ fn counters_of_totals_never_fall() {
 fn every_verdict_outcome_and_severity_is_a_series_of_its_own() {
     let metrics = small(1000);
     let mut sink = metrics.sink();
-    let verdicts =
-        [Verdict::Authenticated, Verdict::Weak, Verdict::Unauthenticated, Verdict::Exempt, Verdict::Unknown];
+    let verdicts = [Verdict::Authenticated, Verdict::Weak, Verdict::Unauthenticated, Verdict::Exempt, Verdict::Unknown];
     let outcomes = [Outcome::Accepted, Outcome::Refused, Outcome::Failed, Outcome::Unanswered];
     for verdict in verdicts {
         for outcome in outcomes {
