@@ -5,6 +5,8 @@
 //! how often that happens is counted too.
 
 mod calls;
+#[cfg(test)]
+mod contract;
 mod families;
 mod histogram;
 mod names;
