@@ -80,6 +80,32 @@ pub fn cut_request(bytes: &[u8]) -> bool {
         && bytes.get(method + 1).is_some_and(|byte| *byte == b'/' || bytes[method + 1..].starts_with(b"http"))
 }
 
+/// Whether bytes begin with a method in common use. Where a stream's position is not known, another word may be the end of one.
+#[must_use]
+pub fn is_common_method(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 18] = [
+        b"GET",
+        b"HEAD",
+        b"POST",
+        b"PUT",
+        b"DELETE",
+        b"CONNECT",
+        b"OPTIONS",
+        b"TRACE",
+        b"PATCH",
+        b"PROPFIND",
+        b"PROPPATCH",
+        b"MKCOL",
+        b"COPY",
+        b"MOVE",
+        b"SEARCH",
+        b"REPORT",
+        b"QUERY",
+        b"PURGE",
+    ];
+    METHODS.iter().any(|method| bytes.strip_prefix(*method).is_some_and(|rest| rest.first() == Some(&b' ')))
+}
+
 /// Whether a request line ends with an HTTP version other than 2.0, which only the preface may have.
 fn ends_with_version(line: &[u8]) -> bool {
     let line = line.trim_ascii_end();

@@ -5,6 +5,8 @@
 mod buffer;
 pub mod detect;
 pub mod exchange;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http1;
 pub mod limits;
 pub mod packet;

@@ -9,6 +9,9 @@ use crate::segment::{Class, Segment, Timestamp};
 /// gigabytes that was not copied.
 const OLDEST_RETRANSMISSION: u32 = 1 << 27;
 
+/// How far around the first byte seen a part may lie that shows it was not the first.
+const NEAR_FIRST: u32 = 1 << 20;
+
 /// Longest segment that is believed: far above what any kernel sends at once (BIG TCP: 512 KiB).
 const LONGEST_SEGMENT: u32 = 1 << 24;
 
@@ -129,6 +132,8 @@ impl Copies {
 #[derive(Default)]
 pub struct Reassembly {
     next: Option<u32>,
+    /// The first byte seen, where no SYN told which the first is.
+    first_seen: Option<u32>,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -164,6 +169,8 @@ pub struct Room {
 pub enum Arrival<'a> {
     /// Read it now.
     Now(Part<'a>),
+    /// It belongs before the first byte that was seen.
+    BeforeFirst,
     /// All of it was seen before.
     Old,
     /// It waits for an earlier one; [`Reassembly::ready`] gives it back.
@@ -179,12 +186,18 @@ impl Reassembly {
     /// States the sequence number of the first byte, from a SYN.
     pub fn begin(&mut self, sequence: u32) {
         self.next = Some(sequence);
+        self.first_seen = None;
         self.waiting = None;
     }
 
     /// Takes a part that has just been captured.
     pub fn arrive<'a>(&mut self, part: Part<'a>, copies: Copies, need: Need, room: Room) -> Arrival<'a> {
-        let next = *self.next.get_or_insert(part.sequence);
+        let Some(next) = self.next else {
+            self.next = Some(part.sequence);
+            self.first_seen = Some(part.sequence);
+            let hole = part.gap.then_some(Hole { length: 0, missing: Missing::Lost });
+            return Arrival::Now(Part { hole, ..part });
+        };
         let ahead = part.sequence.wrapping_sub(next);
         let behind = next.wrapping_sub(part.sequence);
         if ahead == 0 {
@@ -195,6 +208,9 @@ impl Reassembly {
             _ => behind < OLDEST_RETRANSMISSION,
         };
         if old {
+            if self.is_before_first(part, next) {
+                return Arrival::BeforeFirst;
+            }
             return if behind < part.length {
                 Arrival::Now(part.without_first(behind))
             } else if part.fin && behind == part.length {
@@ -207,6 +223,14 @@ impl Reassembly {
             return Arrival::Now(Part { hole: Some(Hole { length: ahead, missing }), ..part });
         }
         self.store(part, next, room)
+    }
+
+    /// Whether a part belongs before the first that was seen: that one was no begin, though it was taken for it.
+    fn is_before_first(&self, part: Part<'_>, next: u32) -> bool {
+        self.first_seen.is_some_and(|first| {
+            let before = first.wrapping_sub(part.sequence);
+            (1..NEAR_FIRST).contains(&before) && next.wrapping_sub(first) < NEAR_FIRST && part.length > 0
+        })
     }
 
     /// The next waiting part that need wait no more.

@@ -130,38 +130,34 @@ impl<'a> Reader<'a> {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+/// A ClientHello in one record, for tests.
+#[doc(hidden)]
+#[must_use]
+pub fn sample_hello(sni: &str, alpn: &[&str]) -> Vec<u8> {
+    let sized = |bytes: &[u8], width: usize| {
+        let length = bytes.len().to_be_bytes();
+        [&length[8 - width..], bytes].concat()
+    };
+    let name = sized(&[&[0][..], &sized(sni.as_bytes(), 2)].concat(), 2);
+    let list: Vec<u8> = alpn.iter().flat_map(|protocol| sized(protocol.as_bytes(), 1)).collect();
+    let extensions =
+        [&[0, 0][..], &sized(&name, 2), &[0, 16], &sized(&sized(&list, 2), 2), &[0, 43], &sized(&[2, 3, 4], 2)]
+            .concat();
+    let body =
+        [&[3, 3][..], &[7; 32], &sized(&[9; 32], 1), &sized(&[0x13, 1], 2), &sized(&[0], 1), &sized(&extensions, 2)]
+            .concat();
+    let message = [&[1][..], &sized(&body, 3)].concat();
+    [&[0x16, 3, 1][..], &sized(&message, 2)].concat()
+}
 
-    /// A ClientHello in one record.
-    pub(crate) fn sample(sni: &str, alpn: &[&str]) -> Vec<u8> {
-        let sized = |bytes: &[u8], width: usize| {
-            let length = bytes.len().to_be_bytes();
-            [&length[8 - width..], bytes].concat()
-        };
-        let name = sized(&[&[0][..], &sized(sni.as_bytes(), 2)].concat(), 2);
-        let list: Vec<u8> = alpn.iter().flat_map(|protocol| sized(protocol.as_bytes(), 1)).collect();
-        let extensions =
-            [&[0, 0][..], &sized(&name, 2), &[0, 16], &sized(&sized(&list, 2), 2), &[0, 43], &sized(&[2, 3, 4], 2)]
-                .concat();
-        let body = [
-            &[3, 3][..],
-            &[7; 32],
-            &sized(&[9; 32], 1),
-            &sized(&[0x13, 1], 2),
-            &sized(&[0], 1),
-            &sized(&extensions, 2),
-        ]
-        .concat();
-        let message = [&[1][..], &sized(&body, 3)].concat();
-        [&[0x16, 3, 1][..], &sized(&message, 2)].concat()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn reads_name_and_protocols() {
         let expected = ClientHello { sni: Some("a.example".into()), alpn: vec!["h2".into(), "http/1.1".into()] };
-        let bytes = sample("a.example", &["h2", "http/1.1"]);
+        let bytes = sample_hello("a.example", &["h2", "http/1.1"]);
         assert_eq!(hello(&bytes), Hello::Client(expected.clone()));
         for cut in 0..bytes.len() {
             assert_eq!(hello(&bytes[..cut]), Hello::More, "cut at {cut}");
@@ -171,7 +167,7 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_a_message_split_over_records() {
-        let whole = sample("b.example", &["h2"]);
+        let whole = sample_hello("b.example", &["h2"]);
         let message = &whole[5..];
         let mut records = Vec::new();
         for part in message.chunks(20) {

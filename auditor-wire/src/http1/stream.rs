@@ -172,13 +172,19 @@ impl Parser {
         matches!(self.state, State::Deaf)
     }
 
+    /// Whether a response's head begins here in a stream whose position is not known.
+    #[must_use]
+    pub fn is_response_found(&self, bytes: &[u8]) -> bool {
+        matches!(self.state, State::Astray) && detect::guess(bytes) == Guess::Response
+    }
+
     /// What is needed next. Behind a head's byte budget a source that copies heads only has nothing more of it.
     #[must_use]
     pub fn need(&self) -> Need {
         match &self.state {
             State::Head(partial) | State::Hello(partial) if partial.buffer.len() >= LEAST_BUDGET => Need::Unframed,
             State::Idle | State::Head(_) | State::Hello(_) => Need::Bytes,
-            State::Fixed(left) | State::Chunked(Chunks::Data(left)) => Need::Body(*left),
+            State::Fixed(left) => Need::Body(*left),
             State::Chunked(_) | State::UntilClose | State::Undecided(_) | State::Astray | State::Deaf => Need::Unframed,
         }
     }
@@ -326,7 +332,8 @@ impl Parser {
 
     fn looks_like_head(&self, bytes: &[u8]) -> bool {
         match (detect::guess(bytes), self.kind) {
-            (Guess::Request, None | Some(Kind::Requests)) | (Guess::Response, None | Some(Kind::Responses)) => true,
+            (Guess::Request, None | Some(Kind::Requests)) => detect::is_common_method(bytes),
+            (Guess::Response, None | Some(Kind::Responses)) => true,
             (Guess::Http2, None) => true,
             (Guess::Tls, None) => bytes.get(5) == Some(&1),
             (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/"),

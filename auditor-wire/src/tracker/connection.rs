@@ -173,6 +173,12 @@ impl Connection {
         }
         match stream.reassembly.arrive(part, copies, need, room) {
             Arrival::Old => false,
+            Arrival::BeforeFirst => {
+                if self.fresh {
+                    self.pairing.lost(UnknownReason::Gap, &mut exchanges(views));
+                }
+                false
+            }
             Arrival::Now(part) => {
                 self.read(part, direction, limits, views);
                 self.read_ready(direction, copies, limits, views);
@@ -237,6 +243,12 @@ impl Connection {
             let event = self.streams[at].parser.hole(hole, part.sequence, part.time);
             self.happens(event, direction, limits, views);
         }
+        if part.begins
+            && self.client == Some(opposite(direction))
+            && self.streams[at].parser.is_response_found(part.payload)
+        {
+            self.hurry_request(direction, limits, views);
+        }
         let mut chunk = Chunk { bytes: part.payload, sequence: part.sequence, time: part.time, begins: part.begins };
         loop {
             let fits = self.fits(direction);
@@ -292,9 +304,7 @@ impl Connection {
             What::Response(head, whole) => {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Responses);
-                if !self.pairing.is_waiting() {
-                    self.hurry_request(direction, limits, views);
-                }
+                self.hurry_request(direction, limits, views);
                 let answer = self.pairing.response(*head, whole, time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
                 let requests = &mut self.streams[index(opposite(direction))].parser;
@@ -322,7 +332,7 @@ impl Connection {
         }
     }
 
-    /// A response came and no request is known: the request's bytes that are there will not become more.
+    /// A response came: when no request is known, the request's bytes that are there will not become more.
     fn hurry_request(&mut self, response: Direction, limits: &Limits, views: &mut Vec<View>) {
         let requests = opposite(response);
         while self.streams[index(requests)].reassembly.is_waiting() && !self.pairing.is_waiting() {

@@ -165,6 +165,16 @@ impl Extractor {
         found.credentials
     }
 
+    /// Whether [`Self::extract`] looked at all of a request: when it did not, a credential may stand in what was left out.
+    #[must_use]
+    pub fn looks_at_all(&self, request: &Request, found: &[Credential]) -> bool {
+        let limit = self.limits.searched_bytes;
+        found.len() < self.limits.credentials
+            && request.path.len() <= limit
+            && request.query.as_ref().is_none_or(|query| query.len() <= limit)
+            && request.head.headers().all(|(_, value)| value.len() <= limit)
+    }
+
     fn searched<'a>(&self, value: &'a [u8]) -> &'a [u8] {
         &value[..value.len().min(self.limits.searched_bytes)]
     }

@@ -32,16 +32,16 @@ pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 /// section 7.1) of which the first is a JSON object with `alg`. Anything may stand before and after, as long as it cannot
 /// belong to the token.
 pub(super) fn find(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Claims)> {
+    candidates(text).filter_map(|run| read(&text[run.clone()]).map(|claims| (run, claims)))
+}
+
+/// The runs of characters of a token that begin like one.
+pub(super) fn candidates(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while let Some(start) = next_start(text, at) {
-            let end = start + text[start..].iter().take_while(|byte| is_part(**byte)).count();
-            at = end;
-            if let Some(claims) = read(&text[start..end]) {
-                return Some((start..end, claims));
-            }
-        }
-        None
+        let start = next_start(text, at)?;
+        at = start + text[start..].iter().take_while(|byte| is_part(**byte)).count();
+        Some(start..at)
     })
 }
 

@@ -72,11 +72,16 @@ impl Masker<'_> {
         self.fill(&mut value[at..]);
     }
 
-    /// Overwrites the JWTs in a value and leaves the rest.
+    /// Overwrites the JWTs in a value, and what begins like one and may be a cut one; leaves the rest.
     pub(super) fn tokens(self, value: &mut [u8]) {
-        let tokens: Vec<_> = if jwt::possible(value) { jwt::find(value).collect() } else { Vec::new() };
-        for (range, claims) in tokens {
-            self.token(&mut value[range], &claims);
+        if !jwt::possible(value) {
+            return;
+        }
+        for run in jwt::candidates(value).collect::<Vec<_>>() {
+            match jwt::read(&value[run.clone()]) {
+                Some(claims) => self.token(&mut value[run], &claims),
+                None => self.fill(&mut value[run]),
+            }
         }
     }
 

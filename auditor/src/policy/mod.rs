@@ -129,6 +129,7 @@ impl Judge {
         let credentials = exchange.request.as_ref().map(|request| self.extractor.extract(request)).unwrap_or_default();
         let mut findings = Vec::new();
         let mut proof = Proof::None;
+        let mut unknown = exchange.unknown;
         if let Some(request) = &exchange.request {
             let response = exchange.response.as_ref();
             let now = unix_seconds(exchange.time);
@@ -141,7 +142,10 @@ impl Judge {
                 false => Proof::None,
             };
             findings = defects.findings;
-            if proof == Proof::None && exchange.unknown.is_none() {
+            if proof == Proof::None && !self.extractor.looks_at_all(request, &credentials) {
+                unknown = unknown.or(Some(UnknownReason::HeadTruncated));
+            }
+            if proof == Proof::None && unknown.is_none() {
                 findings.extend(checks::unauthenticated(&call));
             }
         }
@@ -153,7 +157,7 @@ impl Judge {
             }
             None => false,
         });
-        let (verdict, unknown_reason) = verdict(proof, exchange.unknown, exchange.request.is_some());
+        let (verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
         Some(Judgement {
             kind: Kind::Exchange,
             time: time(exchange.time),

@@ -35,23 +35,18 @@ pub fn route(path: &str) -> Box<str> {
 }
 
 fn push_segment(out: &mut String, segment: &str) {
-    if let Some(placeholder) = variable(segment) {
-        out.push_str(placeholder);
-        return;
-    }
     // `42.json`, `42:cancel`: the part behind is of a small set.
     if let Some(at) = segment.rfind(['.', ':'])
         && let (stem, ending) = segment.split_at(at)
-        && let Some(placeholder) = variable(stem)
-        && ending.len() <= 16
-        && ending[1..].starts_with(|first: char| first.is_ascii_alphabetic())
-        && variable(&ending[1..]).is_none()
+        && let Some(placeholder @ ("{id}" | "{date}")) = variable(stem)
+        && (2..=12).contains(&ending.len())
+        && ending[1..].bytes().all(|byte| byte.is_ascii_lowercase())
     {
         out.push_str(placeholder);
         out.push_str(ending);
-        return;
-    }
-    if segment.len() > SEGMENT_BYTES {
+    } else if let Some(placeholder) = variable(segment) {
+        out.push_str(placeholder);
+    } else if segment.len() > SEGMENT_BYTES {
         out.push_str("{text}");
     } else {
         out.push_str(segment);

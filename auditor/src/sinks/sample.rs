@@ -66,14 +66,14 @@ pub(crate) fn request(method: &str, path: &str, route: &str) -> RequestFacts {
 /// `cart` calls `inventory` with a token that has nothing against it.
 pub(crate) fn authenticated() -> Judgement {
     let mut token = credential(CredentialKind::BearerJwt, "header:authorization");
-    token.claims = Some(Box::new(Claims {
-        alg: Some("RS256".into()),
-        iss: Some("https://issuer".into()),
-        aud: vec!["inventory".into()],
-        sub: Some("cart".into()),
-        scope: vec!["items:read".into()],
-        lifetime_seconds: Some(300),
-    }));
+    let mut claims: Box<Claims> = Box::default();
+    claims.alg = Some("RS256".into());
+    claims.iss = Some("https://issuer".into());
+    claims.aud = vec!["inventory".into()];
+    claims.sub = Some("cart".into());
+    claims.scope = vec!["items:read".into()];
+    claims.lifetime_seconds = Some(300);
+    token.claims = Some(claims);
     Judgement {
         source: party("10.0.0.3", 40000, Some("shop/cart")),
         destination: party("10.0.0.2", 8080, Some("shop/inventory")),

@@ -10,10 +10,10 @@ use auditor_wire::{
 use zeroize::Zeroizing;
 
 /// When the calls are made: 2026-11-22T00:00:00Z.
-pub const NOW: i64 = 1_795_305_600;
+pub(crate) const NOW: i64 = 1_795_305_600;
 
 /// The request of a head. Only well-formed heads are given to this.
-pub fn request(head: &str) -> Request {
+pub(crate) fn request(head: &str) -> Request {
     let line = head.lines().next().expect("a request line");
     let mut words = line.split(' ');
     let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
@@ -53,7 +53,7 @@ fn fields(text: &str) -> Head {
 }
 
 /// A call from another node that was seen whole. An empty response head is no response.
-pub fn call(request_head: &str, response_head: &str) -> Attributed<Exchange> {
+pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchange> {
     let source: SocketAddr = "10.0.0.1:51234".parse().expect("an address");
     let destination: SocketAddr = "10.0.0.2:8080".parse().expect("an address");
     let end = |address| End { address, socket: None, owner: None, cgroup: None, netns: None };

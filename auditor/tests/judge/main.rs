@@ -3,6 +3,7 @@
 mod calls;
 mod canary;
 mod connections;
+mod extraction;
 mod rules;
 
 use auditor::{

@@ -258,6 +258,14 @@ fn a_head_that_was_not_seen_whole_is_unknown_unless_a_credential_was_seen() {
 }
 
 #[test]
+fn what_was_not_searched_is_unknown() {
+    let headers = format!("Cookie: pad={}; sid=abc\r\n", "x".repeat(40_000));
+    let judgement = judged(&get(&headers), OK);
+    expect(&judgement, Verdict::Unknown, &[]);
+    assert_eq!(judgement.unknown_reason, Some("head-truncated"));
+}
+
+#[test]
 fn outcomes() {
     for (response, outcome) in [
         ("HTTP/1.1 101 x\r\n\r\n", Outcome::Accepted),

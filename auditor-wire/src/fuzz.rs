@@ -1,0 +1,181 @@
+//! Entry points of the fuzz targets: bytes in, invariants checked. The corpora are replayed through them by a unit test.
+
+use std::net::SocketAddr;
+
+use crate::exchange::Observation;
+use crate::http1::framing::{self, Framing};
+use crate::http1::stream::{Chunk, Kind, Parser, What};
+use crate::limits::Limits;
+use crate::packet::{self, LinkType};
+use crate::segment::{Class, Direction, Endpoints, Segment, SocketId, Timestamp};
+use crate::tracker::Tracker;
+
+/// Target `packet`: the first byte chooses a link type, the second what the capture cut, the rest is the frame.
+///
+/// # Panics
+/// When a packet is longer than it says.
+pub fn packet(data: &[u8]) {
+    let [link, cut, frame @ ..] = data else { return };
+    let links = [0, 1, 101, 113, 276];
+    let link = LinkType::from_number(links[usize::from(*link) % links.len()]).expect("the numbers are known ones");
+    if let Ok(packet) = packet::parse(link, frame, frame.len() + usize::from(*cut)) {
+        assert!(packet.payload.len() <= packet.length as usize, "{packet:?}");
+    }
+}
+
+/// Target `reassembly`: the input is a list of segments for a tracker with small limits, 8 bytes and a payload each.
+///
+/// # Panics
+/// When a limit is exceeded or something is held at the end.
+pub fn reassembly(mut data: &[u8]) {
+    let limits = Limits {
+        connections: 4,
+        buffered_bytes: 16 * 1024,
+        head_bytes: 4096,
+        reorder_bytes: 1024,
+        reorder_segments: 8,
+        pipelined: 8,
+        held: 4,
+        ..Limits::default()
+    };
+    let mut tracker = Tracker::new(limits);
+    let mut time = 0;
+    while let Some(([flags, who, sequence, high, length, class, wait, captured], rest)) = data.split_first_chunk::<8>()
+    {
+        let captured = usize::from(*captured).min(rest.len());
+        let (payload, rest) = rest.split_at(captured);
+        data = rest;
+        time += u64::from(*wait) * 10_000_000;
+        let segment = fuzzed_segment(*flags, *who, u16::from_be_bytes([*high, *sequence]), *length, *class, payload);
+        tracker.segment(&Segment { time: Timestamp(time), ..segment }, &mut check);
+        let tracked = tracker.tracked();
+        assert!(tracked.connections <= limits.connections, "{tracked:?}");
+        assert!(tracked.buffered_bytes <= limits.buffered_bytes, "{tracked:?}");
+    }
+    tracker.finish(&mut check);
+    let tracked = tracker.tracked();
+    assert_eq!((tracked.connections, tracked.buffered_bytes, tracked.held), (0, 0, 0), "{tracked:?}");
+}
+
+/// Target `http1`: the first byte is how many bytes each part has, the second which messages, the rest is the stream. Up to the
+/// first thing that cannot be read, any split yields the same events.
+///
+/// # Panics
+/// When the events differ.
+pub fn http1(data: &[u8]) {
+    let [part, kind, stream @ ..] = data else { return };
+    let kind = [None, Some(Kind::Requests), Some(Kind::Responses)][usize::from(*kind) % 3];
+    let whole = events(kind, stream, stream.len().max(1));
+    let split = events(kind, stream, usize::from(*part).max(1));
+    assert_eq!(whole, split, "parts of {part} bytes");
+}
+
+/// Events of a stream in parts, as text without header values, up to the first that leaves the position unknown.
+fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
+    let mut parser = Parser::default();
+    if let Some(kind) = kind {
+        parser.expect(kind);
+    }
+    let mut found = Vec::new();
+    let mut sequence = u32::MAX - 100;
+    for bytes in stream.chunks(part) {
+        let mut chunk = Chunk { bytes, sequence, time: Timestamp(0), begins: true };
+        while let Some(event) = parser.data(&mut chunk, 2048, true) {
+            found.push(format!("{event:?}"));
+            let framing = match &event.what {
+                What::Request(Some(head), None) => framing::request(head.asked, head.length),
+                What::Response(head, true) => {
+                    framing::response(head.response.status, Some(framing::Asked::default()), head.length)
+                }
+                _ => return found,
+            };
+            if matches!(framing, Framing::Unknown) {
+                return found;
+            }
+            parser.frame(framing);
+        }
+        sequence = sequence.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    found
+}
+
+fn fuzzed_segment(flags: u8, who: u8, sequence: u16, length: u8, class: u8, payload: &[u8]) -> Segment<'_> {
+    let classes = [
+        Class::Unclassified,
+        Class::Continuation,
+        Class::Request,
+        Class::Response,
+        Class::Short,
+        Class::Tls,
+        Class::Http2,
+        Class::Other,
+    ];
+    let client = SocketAddr::from(([10, 0, 0, 1], 40_000));
+    let server = SocketAddr::from(([10, 0, 0, 2], 80));
+    let at_client = who & 1 == 0;
+    let egress = who & 2 == 0;
+    let seen_by_client = Endpoints { local: client, remote: server };
+    let endpoints = if at_client { seen_by_client } else { seen_by_client.reversed() };
+    Segment {
+        time: Timestamp(0),
+        socket: SocketId(u64::from(who & 0b1101)),
+        direction: if egress { Direction::Egress } else { Direction::Ingress },
+        wire: endpoints,
+        endpoints,
+        sequence: u32::from(sequence).wrapping_sub(0x8000),
+        syn: flags & 1 != 0,
+        fin: flags & 2 != 0,
+        rst: flags & 0x0c == 0x0c,
+        length: u32::try_from(payload.len()).unwrap_or(u32::MAX).saturating_add(u32::from(length)),
+        payload,
+        class: classes[usize::from(class) % classes.len()],
+        fresh: flags & 0x10 != 0,
+        gap: flags & 0x20 != 0,
+        complete_source: who & 0x10 != 0,
+        muted: flags & 0xc0 == 0xc0,
+        owner: None,
+        cgroup: None,
+        netns: None,
+    }
+}
+
+/// Nothing that is observed contradicts itself.
+fn check(observation: Observation) {
+    if let Observation::Exchange(exchange) = &observation {
+        assert!(exchange.request.is_some() || exchange.unknown.is_some(), "{exchange:?}");
+        assert!(exchange.response.is_some() || exchange.duration.is_none(), "{exchange:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Runs a target over its committed corpus.
+    fn replay(target: &str, run: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut count = 0;
+        for file in files {
+            let path = file.expect("a directory entry").path();
+            run(&std::fs::read(&path).expect("a readable file"));
+            count += 1;
+        }
+        assert!(count >= 5, "{count} files in {}", folder.display());
+    }
+
+    #[test]
+    fn packet_corpus() {
+        replay("packet", super::packet);
+    }
+
+    #[test]
+    fn reassembly_corpus() {
+        replay("reassembly", super::reassembly);
+    }
+
+    #[test]
+    fn http1_corpus() {
+        replay("http1", super::http1);
+    }
+}

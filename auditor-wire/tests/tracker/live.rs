@@ -1,0 +1,257 @@
+//! What the kernel tells: heads only, and both ends of a connection when both are on the node.
+
+use auditor_wire::exchange::{Exchange, Observation, Reporter};
+use auditor_wire::segment::{Direction, Endpoints, SocketId, Timestamp};
+
+use crate::talk::{CLIENT, Packet, SERVER, Talk, lines, observe, observe_open, owner, told};
+
+const GET: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn exchange(observation: &Observation) -> &Exchange {
+    match observation {
+        Observation::Exchange(exchange) => exchange,
+        Observation::Connection(connection) => panic!("expected an exchange, got {connection:?}"),
+    }
+}
+
+#[test]
+fn both_ends_yield_one_exchange_with_both_owners() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    let (seen, tracker) = observe_open(&packets);
+    assert_eq!(lines(&seen), ["Destination GET h /a -> 200"]);
+    let exchange = exchange(&seen[0]);
+    assert_eq!(exchange.source.owner, Some(owner(11)));
+    assert_eq!(exchange.destination.owner, Some(owner(22)));
+    assert_eq!((exchange.source.socket, exchange.destination.socket), (Some(SocketId(11)), Some(SocketId(22))));
+    assert_eq!(
+        (exchange.source.address.to_string(), exchange.destination.address.to_string()),
+        (CLIENT.into(), SERVER.into())
+    );
+    assert_eq!(exchange.wire.local.to_string(), CLIENT);
+    assert_eq!(exchange.duration.map(|d| d.as_micros()), Some(999));
+    assert_eq!((tracker.tracked().twins_total, tracker.tracked().held), (1, 0));
+}
+
+#[test]
+fn each_call_of_a_shared_connection_comes_once() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = Vec::new();
+    for _ in 0..20 {
+        packets.extend(talk.from_client([GET, GET, GET].concat()));
+        packets.extend(talk.from_server([OK, OK].concat()));
+        packets.extend(talk.from_server(OK));
+    }
+    packets.extend(talk.close());
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200"; 60]);
+}
+
+#[test]
+fn one_end_alone_reports_at_once() {
+    let mut talk = Talk::live(Some(11), None);
+    let (seen, _) = observe_open(&[talk.from_client(GET), talk.from_server(OK)].concat());
+    assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
+    assert_eq!(exchange(&seen[0]).source.owner, Some(owner(11)));
+    assert_eq!(exchange(&seen[0]).destination.owner, None);
+    let mut talk = Talk::live(None, Some(22));
+    let (seen, _) = observe_open(&[talk.from_client(GET), talk.from_server(OK)].concat());
+    assert_eq!(lines(&seen), ["Destination GET h /a -> 200"]);
+    assert_eq!(exchange(&seen[0]).destination.owner, Some(owner(22)));
+}
+
+#[test]
+fn a_request_carries_the_owner_that_sent_it() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = [talk.from_client(GET), talk.from_server(OK), talk.from_client(GET)].concat();
+    packets[4].owner = Some(owner(99));
+    let mut late = talk.from_server(OK);
+    late[0].owner = Some(owner(77));
+    packets.extend(late);
+    let seen = observe(&packets);
+    assert_eq!(lines(&seen).len(), 2);
+    assert_eq!(exchange(&seen[1]).source.owner, Some(owner(99)));
+    assert_eq!(exchange(&seen[1]).destination.owner, Some(owner(77)));
+}
+
+#[test]
+fn the_source_reports_what_the_destination_did_not_see_whole() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut request = talk.from_client(GET);
+    request[1] = request[1].clone().cut(20);
+    let packets = [request, talk.from_server(OK)].concat();
+    let seen = observe(&packets);
+    assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
+    assert_eq!(exchange(&seen[0]).destination.owner, Some(owner(22)));
+    // The response was lost at the destination.
+    let mut talk = Talk::live(Some(11), Some(22));
+    let packets: Vec<Packet> = [talk.from_client(GET), talk.from_server(OK).split_off(1), talk.close()].concat();
+    assert_eq!(told(&packets), ["Source GET h /a -> 200"]);
+}
+
+#[test]
+fn a_held_view_comes_when_the_other_end_stays_silent() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let packets = [talk.from_client(GET), talk.from_server(OK).split_off(1)].concat();
+    let (mut seen, mut tracker) = observe_open(&packets);
+    assert_eq!(lines(&seen), [""; 0]);
+    assert_eq!(tracker.tracked().held, 1);
+    tracker.advance(Timestamp(talk.time + 150_000_000), &mut |observation| seen.push(observation));
+    assert_eq!(lines(&seen), [""; 0]);
+    tracker.advance(Timestamp(talk.time + 210_000_000), &mut |observation| seen.push(observation));
+    assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
+    tracker.finish(&mut |observation| seen.push(observation));
+    assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
+    assert_eq!(tracker.tracked().held, 0);
+}
+
+#[test]
+fn ends_meet_through_address_translation() {
+    let service = "10.96.0.10:80".parse().expect("an address");
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    for packet in packets.iter_mut().filter(|packet| packet.socket == 11) {
+        // The service's address is translated somewhere behind the client's hook.
+        packet.endpoints.remote = service;
+        packet.wire.remote = service;
+    }
+    let seen = observe(&packets);
+    assert_eq!(lines(&seen), ["Destination GET h /a -> 200"]);
+    assert_eq!(exchange(&seen[0]).destination.address.to_string(), SERVER);
+}
+
+#[test]
+fn equal_loopback_addresses_in_two_namespaces_are_two_connections() {
+    let mut first = Talk::live(Some(11), None);
+    first.client = "127.0.0.1:40000".parse().expect("an address");
+    first.server = "127.0.0.1:80".parse().expect("an address");
+    let mut second = Talk { sockets: (None, Some(22)), ..first.clone() };
+    let mut packets =
+        [first.from_client(GET), second.from_client(GET), second.from_server(OK), first.from_server(OK)].concat();
+    for packet in &mut packets {
+        packet.netns = Some(if packet.socket == 11 { 1 } else { 2 });
+    }
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200", "Source GET h /a -> 200"]);
+}
+
+#[test]
+fn a_reused_port_is_another_connection() {
+    let mut packets = Vec::new();
+    for round in 0..3_u32 {
+        let mut talk = Talk::live(Some(11 + u64::from(round)), Some(22 + u64::from(round)));
+        talk.client_next = talk.client_next.wrapping_add(round * 77);
+        packets.extend([talk.from_client(GET), talk.from_server(OK), talk.close()].concat());
+    }
+    let seen = observe(&packets);
+    assert_eq!(lines(&seen), ["Destination GET h /a -> 200"; 3]);
+    for (round, observation) in (0..3).zip(&seen) {
+        assert_eq!(exchange(observation).source.socket, Some(SocketId(11 + round)));
+    }
+}
+
+#[test]
+fn tls_is_one_connection_with_its_name() {
+    let hello = auditor_wire::tls::sample_hello("db.example", &["h2"]);
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = talk.from_client(&hello[..100]);
+    packets.extend(talk.from_client(&hello[100..]).into_iter().map(Packet::muting));
+    let seen = observe(&packets);
+    let expected = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls { sni: Some(\"db.example\"), alpn: [\"h2\"] }";
+    assert_eq!(lines(&seen), [expected]);
+    let Observation::Connection(connection) = &seen[0] else { panic!("expected a connection") };
+    assert_eq!(connection.source.owner, Some(owner(11)));
+    // The source's view alone waits for the other end.
+    let mut talk = Talk::live(Some(11), None);
+    let (mut seen, mut tracker) = observe_open(&talk.from_client(&hello));
+    assert_eq!(lines(&seen), [""; 0]);
+    tracker.advance(Timestamp(talk.time + 300_000_000), &mut |observation| seen.push(observation));
+    assert_eq!(lines(&seen), [expected.replace("Destination", "Source")]);
+}
+
+#[test]
+fn other_protocols_are_one_connection() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let packets = [talk.from_client(b"\0\0\0\x08\x04\xd2\x16\x2f"), talk.from_server("N")].concat();
+    let muting: Vec<_> = packets.into_iter().map(Packet::muting).collect();
+    assert_eq!(told(&muting), ["Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Other"]);
+}
+
+#[test]
+fn skipped_bodies_are_passed_over() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = talk.from_client("POST /big HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");
+    talk.skip(true, 100_000);
+    packets.extend(talk.from_server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"));
+    talk.skip(false, 0x8000 + 7);
+    packets.extend(talk.from_client(GET));
+    packets.extend(talk.from_server("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"));
+    talk.skip(false, 9_000_000);
+    packets.extend(talk.from_client(GET));
+    packets.extend(talk.from_server(OK));
+    let expected = ["Destination POST - /big -> 200", "Destination GET h /a -> 200", "Destination GET h /a -> 200"];
+    assert_eq!(told(&packets), expected);
+}
+
+#[test]
+fn a_body_beyond_the_sequence_space_is_passed_over() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let length = 5_000_000_000_u64;
+    let mut packets = talk.from_client(GET);
+    packets.extend(talk.from_server(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")));
+    talk.skip(false, 3_000_000_000);
+    // Within the body something looks like a head.
+    packets.extend(talk.from_server(OK));
+    talk.skip(false, 2_000_000_000 - OK.len() as u32);
+    packets.extend(talk.from_client(GET));
+    packets.extend(talk.from_server("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200", "Destination GET h /a -> 403"]);
+}
+
+#[test]
+fn a_cut_request_head_is_unknown_and_a_cut_response_head_is_not() {
+    let mut talk = Talk::live(None, Some(22));
+    let long = format!("GET /long HTTP/1.1\r\nHost: h\r\nCookie: {}\r\nAuthorization: x\r\n\r\n", "c".repeat(20_000));
+    let packets = [
+        talk.from_client(&long).into_iter().map(|packet| packet.cut(16_384)).collect(),
+        talk.from_server(format!("HTTP/1.1 200 OK\r\nSet-Cookie: {}\r\n\r\nbody", "c".repeat(9_000)))
+            .into_iter()
+            .map(|packet| packet.cut(4096))
+            .collect(),
+        talk.from_client(GET),
+        talk.from_server(OK),
+    ];
+    assert_eq!(
+        told(&packets.concat()),
+        ["Destination GET h /long -> 200 (head-truncated)", "Destination GET h /a -> 200"]
+    );
+}
+
+#[test]
+fn ingress_segments_come_in_any_order() {
+    let mut talk = Talk::live(None, Some(22));
+    let parts: Vec<Packet> = GET.as_bytes().chunks(5).flat_map(|part| talk.from_client(part)).collect();
+    let mut packets = vec![parts[0].clone()];
+    packets.extend(parts[1..].iter().rev().cloned());
+    packets.extend(parts.iter().cloned());
+    packets.extend(talk.from_server(OK));
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200"]);
+}
+
+#[test]
+fn muting_leaves_no_call_unanswered() {
+    let mut talk = Talk::live(None, Some(22));
+    let packets: Vec<_> = talk.from_client(GET).into_iter().map(Packet::muting).collect();
+    assert_eq!(told(&packets), ["Destination GET h /a -> none (unread-protocol)"]);
+}
+
+#[test]
+fn reporters_are_told_by_who_asks_not_by_ports() {
+    let mut talk = Talk::live(Some(11), None);
+    std::mem::swap(&mut talk.client, &mut talk.server);
+    let packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    assert_eq!(packets[0].direction, Direction::Egress);
+    let seen = observe(&packets);
+    assert_eq!(exchange(&seen[0]).reporter, Reporter::Source);
+    let Endpoints { local, .. } = exchange(&seen[0]).wire;
+    assert_eq!(local.to_string(), SERVER);
+}
