@@ -1,2 +1,54 @@
-//! Set-up, builds, tests and benches.
-fn main() {}
+//! Set-up, builds, tests and benches: people and CI run the same verbs. No product code.
+
+mod apt;
+mod ebpf;
+mod process;
+mod setup;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, builds, tests and benches of the Zero Trust Auditor.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what builds the eBPF object; what is there is left alone
+    Setup {
+        /// Also what the tests, the demo and the bench run
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Builds the eBPF object into target/bpf, when its sources changed
+    BuildEbpf,
+    /// Builds the eBPF object, then the workspace with it inside
+    Build {
+        /// With optimisations
+        #[arg(long)]
+        release: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Setup { tests } => setup::run_setup(tests),
+        Verb::BuildEbpf => ebpf::build(),
+        Verb::Build { release } => build(release),
+    }
+}
+
+/// Builds everything.
+fn build(release: bool) -> Result<()> {
+    ebpf::build()?;
+    let mut command = process::cargo();
+    command.args(["build", "--workspace", "--locked"]);
+    if release {
+        command.arg("--release");
+    }
+    process::run(&mut command)
+}

