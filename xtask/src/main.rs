@@ -4,6 +4,9 @@ mod apt;
 mod ebpf;
 mod process;
 mod setup;
+mod vm;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -32,13 +35,30 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
+    /// Boots the auditor on stock kernels under QEMU and checks what it says of real calls there
+    Vm {
+        /// Series of a kernel, such as 6.1; all of them when absent
+        #[arg(long = "kernel")]
+        kernels: Vec<String>,
+    },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
+        Verb::Vm { kernels } => vm::run_matrix(&kernels, &process::root().join("target/release/auditor")),
     }
 }
 

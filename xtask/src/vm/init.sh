@@ -1,0 +1,51 @@
+#!/bin/busybox sh
+# PID 1 of the guest: a server, a client, the auditor between them; what it found goes to the console, framed by "@@" lines.
+/bin/busybox mkdir -p /bin /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+echo "@@ kernel $(uname -r)"
+
+call() { wget -q -O /dev/null "$@"; }
+# Calls until a record of the call to $1 is there: how long a guest takes without hardware help cannot be foretold.
+until_judged() {
+    path=$1
+    shift
+    tries=0
+    until grep -q "\"$path\"" /tmp/records; do
+        tries=$((tries + 1))
+        [ "$tries" -gt 60 ] && return
+        kill -0 "$auditor" 2>/dev/null || return
+        "$@"
+        sleep 1
+    done
+}
+
+httpd -p 127.0.0.1:8080 -h /www -c /etc/httpd.conf
+httpd -p '[::1]:8080' -h /www -c /etc/httpd.conf
+: >/tmp/records
+auditor watch --output jsonl >/tmp/records 2>/tmp/log &
+auditor=$!
+until_judged /ready call http://127.0.0.1:8080/ready
+
+call http://127.0.0.1:8080/open
+call 'http://[::1]:8080/open-six'
+call --header 'Authorization: Bearer opaque-token-of-the-guest' http://127.0.0.1:8080/bearer
+call http://127.0.0.1:8080/private/refused
+until_judged /private/refused true
+
+kill "$auditor"
+wait "$auditor"
+echo "@@ status $?"
+echo "@@ records"
+cat /tmp/records
+echo "@@ log"
+cat /tmp/log
+echo "@@ end"
+poweroff -f

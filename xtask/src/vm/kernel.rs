@@ -1,0 +1,161 @@
+//! Kernels of Debian's releases, fetched by apt with sources, lists and caches of their own under `target/vm`: the machine's
+//! own package state is neither read nor changed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{read, root, run, say};
+
+/// The keys of Debian's releases, old and new.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Depends on the newest kernel for virtual machines of a release.
+const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// A kernel the auditor is tested on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    /// The kernel's series.
+    pub(crate) series: &'static str,
+    /// Debian's release that has it.
+    pub(crate) suite: &'static str,
+}
+
+/// Every kernel the auditor is tested on, oldest first.
+pub(crate) const RELEASES: &[Release] = &[
+    Release { series: "5.10", suite: "bullseye" },
+    Release { series: "6.1", suite: "bookworm" },
+    Release { series: "6.12", suite: "trixie" },
+];
+
+/// The kernel's image, fetched when it is not there yet. A machine that caches `target/vm` fetches it once.
+///
+/// # Errors
+/// When there is no Debian mirror or the package cannot be had.
+pub(crate) fn image(release: Release) -> Result<PathBuf> {
+    let folder = root().join("target/vm").join(release.suite);
+    let image = folder.join("vmlinuz");
+    if image.exists() {
+        return Ok(image);
+    }
+    say(format!("fetching the {} kernel of Debian {}", release.series, release.suite));
+    let apt = Apt::prepare(&folder, release)?;
+    run(apt.command("apt-get").args(["--quiet", "--quiet", "update"]))?;
+    let package = apt.kernel_package()?;
+    run(apt.command("apt-get").args(["--quiet", "--quiet", "download", &package]).current_dir(&folder))?;
+    unpack(&folder, &package, &image)?;
+    // The lists alone are forty times the kernel's size.
+    fs::remove_dir_all(&apt.folder)?;
+    Ok(image)
+}
+
+/// An apt whose whole state lies in one folder.
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    fn prepare(folder: &Path, release: Release) -> Result<Self> {
+        let folder = folder.join("apt");
+        for sub in ["lists/partial", "cache/archives/partial", "empty"] {
+            fs::create_dir_all(folder.join(sub))?;
+        }
+        fs::write(folder.join("status"), "")?;
+        if !Path::new(KEYRING).exists() {
+            bail!("{KEYRING} is missing: install debian-archive-keyring");
+        }
+        let (main, security) = mirrors()?;
+        let suite = release.suite;
+        let mut sources = format!("deb [signed-by={KEYRING}] {main} {suite} main\n");
+        if let Some(security) = security {
+            sources += &format!("deb [signed-by={KEYRING}] {security} {suite}-security main\n");
+        }
+        fs::write(folder.join("sources.list"), sources)?;
+        fs::write(folder.join("apt.conf"), settings(&folder))?;
+        Ok(Self { folder })
+    }
+
+    /// `program` of apt, bound to the folder.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.folder.join("apt.conf"));
+        command
+    }
+
+    /// The package that the meta package depends on.
+    fn kernel_package(&self) -> Result<String> {
+        let text = read(self.command("apt-cache").args(["depends", "--important", META_PACKAGE]))?;
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix("Depends: "))
+            .filter(|name| name.starts_with("linux-image-"))
+            .map(str::to_owned)
+            .with_context(|| format!("{META_PACKAGE} names no kernel: {text:?}"))
+    }
+}
+
+fn settings(folder: &Path) -> String {
+    let path = |name: &str| folder.join(name).display().to_string();
+    [
+        ("Dir::Etc::SourceList", path("sources.list")),
+        ("Dir::Etc::SourceParts", path("empty")),
+        ("Dir::Etc::Preferences", path("empty/none")),
+        ("Dir::Etc::PreferencesParts", path("empty")),
+        ("Dir::State::Lists", path("lists")),
+        ("Dir::State::Status", path("status")),
+        ("Dir::Cache", path("cache")),
+        ("APT::Architecture", "amd64".to_owned()),
+        ("APT::Architectures", "amd64".to_owned()),
+        ("Acquire::Languages", "none".to_owned()),
+        // The folder need not be readable by apt's own user.
+        ("APT::Sandbox::User", String::new()),
+    ]
+    .map(|(setting, value)| format!("{setting} \"{value}\";\n"))
+    .concat()
+}
+
+/// Where this machine gets Debian from, and Debian's security updates.
+fn mirrors() -> Result<(String, Option<String>)> {
+    let text = read(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(CREATED_BY) $(ORIGIN) $(CODENAME) $(REPO_URI)",
+    ]))?;
+    let mut main = None;
+    let mut security = None;
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let (Some("Packages"), Some("Debian"), Some(codename), Some(uri)) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
+        let place = if codename.ends_with("-security") { &mut security } else { &mut main };
+        place.get_or_insert_with(|| uri.to_owned());
+    }
+    let main =
+        main.context("apt knows no Debian mirror here; kernels come from one: add one and run `apt-get update`")?;
+    Ok((main, security))
+}
+
+/// Takes the image out of the one package in `folder`.
+fn unpack(folder: &Path, package: &str, image: &Path) -> Result<()> {
+    let archive = fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt left no archive of {package}"))?;
+    let unpacked = folder.join("unpacked");
+    run(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&unpacked))?;
+    let boot = unpacked.join("boot");
+    let found = fs::read_dir(&boot)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
+        .with_context(|| format!("{package} holds no kernel image"))?;
+    // Last, and by renaming: an image that is there is whole.
+    fs::rename(found, image)?;
+    fs::remove_dir_all(&unpacked)?;
+    Ok(fs::remove_file(&archive)?)
+}

@@ -1,0 +1,109 @@
+//! Boots the auditor on stock kernels of Debian's releases under QEMU and checks what it says of real calls there.
+
+mod guest;
+mod initramfs;
+mod kernel;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{guest::Report, kernel::RELEASES};
+use crate::process::{find, root, say};
+
+/// Emulated guests on a busy machine are slow; one that hangs must not hang the tests.
+const LIMIT: Duration = Duration::from_mins(4);
+
+/// Boots every kernel of `series`, or all.
+///
+/// # Errors
+/// When a kernel cannot be had, a guest does not boot, or the auditor judges a call wrong there. All kernels are tried first.
+pub(crate) fn run_matrix(series: &[String], auditor: &Path) -> Result<()> {
+    if let Some(unknown) = series.iter().find(|name| RELEASES.iter().all(|release| release.series != *name)) {
+        let known: Vec<&str> = RELEASES.iter().map(|release| release.series).collect();
+        bail!("no kernel {unknown}; there are {}", known.join(", "));
+    }
+    let initramfs = root().join("target/vm/initramfs");
+    fs::create_dir_all(root().join("target/vm"))?;
+    fs::write(&initramfs, guest::initramfs(auditor)?)?;
+    let mut failed = Vec::new();
+    for release in
+        RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series))
+    {
+        let start = Instant::now();
+        let result = kernel::image(*release).and_then(|image| {
+            let console = boot(&image, &initramfs)?;
+            let log = image.with_file_name("console.log");
+            fs::write(&log, &console)?;
+            let report = Report::parse(&console);
+            report
+                .check(&format!("{}.", release.series))
+                .map(|()| report.kernel)
+                .with_context(|| log.display().to_string())
+        });
+        let seconds = start.elapsed().as_secs();
+        match result {
+            Ok(kernel) => say(format!("kernel {kernel}: loaded, captured, judged right; {seconds} s")),
+            Err(error) => {
+                say(format!("kernel {}: FAILED after {seconds} s: {error:#}", release.series));
+                failed.push(release.series);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("the auditor failed on kernels {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Boots a guest and returns what its console printed until it powered off; also leaves it in `log`.
+fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
+    let qemu = find("qemu-system-x86_64").context("QEMU is missing: run `cargo xtask setup --tests`")?;
+    let mut child = Command::new(qemu)
+        // 6.12 double-faults on an emulated cmpxchg16b; one thread keeps emulation deterministic.
+        .args(["-cpu", "Haswell,-cx16", "-accel", "tcg,thread=single", "-smp", "1", "-m", "768"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // It warns of every processor feature it does not emulate.
+        .stderr(fs::File::create(log.with_extension("qemu"))?)
+        .spawn()
+        .context("cannot start QEMU")?;
+    let output = child.stdout.take().context("QEMU has no output")?;
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    let end = Instant::now() + LIMIT;
+    let mut console = String::new();
+    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        console += &line;
+    }
+    // It has powered off and closed its output, or the time is up.
+    drop(child.kill());
+    child.wait().context("QEMU cannot be waited for")?;
+    drop(lines);
+    reader.join().map_err(|_panic| anyhow::anyhow!("the console's reader panicked"))?;
+    fs::write(log, &console)?;
+    Ok(console)
+}
