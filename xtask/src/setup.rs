@@ -20,8 +20,16 @@ const LLVM: &str = "/usr/lib/llvm-22";
 /// What the tests, the demo and the bench run, and the command that shows each is there.
 const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
+<<<<<<< HEAD
     ("curl", "curl"),
     ("wrk", "wrk"),
+=======
+    ("c++", "g++"),
+    ("curl", "curl"),
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("taskset", "util-linux"),
+>>>>>>> refs/heads/xtask
     ("tshark", "tshark"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

@@ -40,6 +40,7 @@ pub(crate) fn run_matrix(series: &[String], auditor: &Path) -> Result<()> {
     {
         let start = Instant::now();
         let result = kernel::image(*release).and_then(|image| {
+<<<<<<< HEAD
             let console = boot(&image, &initramfs)?;
             let log = image.with_file_name("console.log");
             fs::write(&log, &console)?;
@@ -48,6 +49,13 @@ pub(crate) fn run_matrix(series: &[String], auditor: &Path) -> Result<()> {
                 .check(&format!("{}.", release.series))
                 .map(|()| report.kernel)
                 .with_context(|| log.display().to_string())
+=======
+            let log = image.with_file_name("console.log");
+            let console = boot(&image, &initramfs, &log)?;
+            let report = Report::parse(&console);
+            report.check(&format!("{}.", release.series)).with_context(|| log.display().to_string())?;
+            Ok(report.kernel)
+>>>>>>> refs/heads/xtask
         });
         let seconds = start.elapsed().as_secs();
         match result {
