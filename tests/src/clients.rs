@@ -217,6 +217,12 @@ fn run_process(process: &mut Running, calls: &[&Call]) -> Result<HashMap<String,
 }
 
 fn outstanding(calls: &[&Call], answers: &HashMap<String, Answer>) -> String {
-    let rows: Vec<String> = calls.iter().filter(|call| !answers.contains_key(&call.id)).map(|call| call.row()).collect();
-    format!("{} of {} calls have no answer, the first:\n{}", rows.len(), calls.len(), rows.first().map_or("", String::as_str))
+    let rows: Vec<String> =
+        calls.iter().filter(|call| !answers.contains_key(&call.id)).map(|call| call.row()).collect();
+    format!(
+        "{} of {} calls have no answer, the first:\n{}",
+        rows.len(),
+        calls.len(),
+        rows.first().map_or("", String::as_str)
+    )
 }

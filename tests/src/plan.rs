@@ -134,7 +134,8 @@ const SHAPES: &[Shape] = &[
     shape("/chunked/", "HEAD", 200, not_nginx),
     with(Mode::Plain, 40_000, shape("/echo/", "POST", 200, all)),
     with(Mode::Plain, 1_000_000, shape("/echo/", "POST", 200, |client, _| client != C::Curl)),
-    with(Mode::Chunked, 65_536, shape("/echo/", "POST", 200, all)),
+    // The Rust client sends chunk extensions and trailers, which Java's server refuses.
+    with(Mode::Chunked, 65_536, shape("/echo/", "POST", 200, |client, server| client != C::Rust || server != S::Java)),
     with(Mode::Expect, 3_000, shape("/echo/", "PUT", 200, |client, server| client != C::Python && server != S::Nginx)),
     shape("/open/", "OPTIONS", 200, all),
     with(Mode::Plain, 12, shape("/guarded/", "PATCH", 0, all)),
@@ -147,8 +148,12 @@ const SHAPES: &[Shape] = &[
     with(Mode::Absolute, 0, shape("/guarded/", "GET", 0, raw)),
     with(Mode::Bytes, 0, shape("/guarded/", "GET", 0, raw)),
     with(Mode::Bytes, 30, shape("/echo/", "POST", 200, raw)),
-    // Node refuses lines that end in LF alone.
-    with(Mode::BareLf, 0, shape("/guarded/", "GET", 0, |client, server| raw(client, server) && server != S::Node)),
+    // Node and Java do not read lines that end in LF alone.
+    with(
+        Mode::BareLf,
+        0,
+        shape("/guarded/", "GET", 0, |client, server| raw(client, server) && !matches!(server, S::Node | S::Java)),
+    ),
     with(Mode::Uring, 0, shape("/guarded/", "GET", 0, rust)),
     with(Mode::Uring, 70_000, shape("/echo/", "POST", 200, rust)),
     with(Mode::Uring, 0, shape("/missing/", "GET", 404, rust)),

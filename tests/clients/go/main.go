@@ -25,9 +25,11 @@ var clients sync.Map
 
 func client(group string) *http.Client {
 	fresh := &http.Client{
-		Transport:     &http.Transport{MaxConnsPerHost: 1, ExpectContinueTimeout: time.Minute},
+		// Not Client.Timeout: with it the body of a 101 can no longer be written to.
+		Transport: &http.Transport{
+			MaxConnsPerHost: 1, ExpectContinueTimeout: time.Minute, ResponseHeaderTimeout: 20 * time.Second,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Timeout:       20 * time.Second,
 	}
 	found, _ := clients.LoadOrStore(group, fresh)
 	return found.(*http.Client)
