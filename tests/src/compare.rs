@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    net::{IpAddr, SocketAddr},
 };
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,7 @@ use crate::{
     clients::{Answer, ClientKind},
     plan::{Caller, Expected, Planned},
     rig::Rig,
-    servers::ServerKind,
+    servers::{Server, ServerKind},
 };
 
 /// The processes that may have answered, and their program.
@@ -65,18 +66,15 @@ impl Comparison {
                 Ok((server.kind(), Workers { pids: server.pids(), executable }))
             })
             .collect::<Result<HashMap<_, _>>>()?;
-        let ports: HashSet<u16> = rig.servers().iter().flat_map(|server| server.sockets()).map(|s| s.port()).collect();
+        let ours = Ours::new(rig, planned);
         let mut by_path: HashMap<&str, Vec<&Value>> = HashMap::new();
         let mut comparison = Self::default();
-        let known: HashSet<&str> =
-            planned.iter().flat_map(|planned| &planned.expected).map(|expected| expected.path.as_str()).collect();
-        for record in exchanges(records, &ports) {
-            match record["request"]["path"].as_str().filter(|path| known.contains(path)) {
-                Some(path) => by_path.entry(path).or_default().push(record),
-                None => {
-                    comparison.invented += 1;
-                    comparison.differences.push(format!("nobody made this call:\n  came     {record}"));
-                }
+        for record in records.iter().filter(|record| record["kind"] == "exchange") {
+            if let Some(path) = ours.path(record) {
+                by_path.entry(path).or_default().push(record);
+            } else if ours.server(record) {
+                comparison.invented += 1;
+                comparison.differences.push(format!("nobody made this call:\n  came     {record}"));
             }
         }
         for planned in planned {
@@ -137,12 +135,34 @@ impl Comparison {
     }
 }
 
-/// Exchanges on the servers' ports.
-fn exchanges<'a>(records: &'a [Value], ports: &HashSet<u16>) -> impl Iterator<Item = &'a Value> {
-    let ports = ports.clone();
-    records.iter().filter(move |record| {
-        record["kind"] == "exchange" && port(record, "destination").is_some_and(|port| ports.contains(&port))
-    })
+/// Tells the records of a run from those of everything else on the machine.
+#[derive(Debug)]
+pub struct Ours<'a> {
+    paths: HashSet<&'a str>,
+    sockets: HashSet<SocketAddr>,
+}
+
+impl<'a> Ours<'a> {
+    /// The records of these calls and servers.
+    #[must_use]
+    pub fn new(rig: &Rig, planned: &'a [Planned]) -> Self {
+        let paths =
+            planned.iter().flat_map(|planned| &planned.expected).map(|expected| expected.path.as_str()).collect();
+        let sockets = rig.servers().iter().flat_map(Server::sockets).copied().collect();
+        Self { paths, sockets }
+    }
+
+    /// The path of a call of the run.
+    #[must_use]
+    pub fn path<'r>(&self, record: &'r Value) -> Option<&'r str> {
+        record["request"]["path"].as_str().filter(|path| self.paths.contains(path))
+    }
+
+    /// Whether one of the run's servers was called.
+    fn server(&self, record: &Value) -> bool {
+        let address = record["destination"]["address"].as_str().and_then(|address| address.parse::<IpAddr>().ok());
+        address.zip(port(record, "destination")).is_some_and(|socket| self.sockets.contains(&socket.into()))
+    }
 }
 
 fn unknown(record: &Value) -> Option<&str> {

@@ -8,6 +8,7 @@ pub mod auditor;
 pub mod clients;
 pub mod compare;
 pub mod credential;
+pub mod dnat;
 pub mod http1;
 pub mod namespace;
 pub mod oneshot;

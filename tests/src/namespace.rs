@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::Path,
     process::{Command, Stdio, id},
@@ -16,6 +17,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process::output, tools::program};
 
+/// A service's address, which only a DNAT rule of the client's namespace leads anywhere. No link has 10.236 or above.
+pub const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A network namespace to start processes in.
@@ -28,10 +32,12 @@ pub struct Namespace {
 /// Namespaces `client` and `server`, joined by a veth pair. Removed when dropped.
 #[derive(Debug)]
 pub struct Pair {
-    /// Where clients run: 10.77.0.1, fd00:77::1.
+    /// Where clients run.
     pub client: Namespace,
-    /// Where servers run: 10.77.0.2, fd00:77::2.
+    /// Where servers run.
     pub server: Namespace,
+    /// The servers' addresses, IPv4 and IPv6; other runs have others.
+    pub addresses: [IpAddr; 2],
     _guard: Guard,
 }
 
@@ -105,14 +111,19 @@ impl Pair {
         let client = Namespace::create(format!("{prefix}-client"), &mut guard)?;
         let server = Namespace::create(format!("{prefix}-server"), &mut guard)?;
         client.ip(&["link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", &server.name])?;
+        let number = u16::try_from(id() % 60_000)?;
+        let [high, low] = number.to_be_bytes();
         for (namespace, last) in [(&client, 1), (&server, 2)] {
-            namespace.ip(&["address", "add", &format!("10.77.0.{last}/24"), "dev", "veth0"])?;
-            namespace.ip(&["address", "add", &format!("fd00:77::{last}/64"), "dev", "veth0", "nodad"])?;
+            let (v4, v6) = (format!("10.{high}.{low}.{last}/24"), format!("fd00:{number:x}::{last}/64"));
+            namespace.ip(&["address", "add", &v4, "dev", "veth0"])?;
+            namespace.ip(&["address", "add", &v6, "dev", "veth0", "nodad"])?;
             namespace.ip(&["link", "set", "veth0", "up"])?;
         }
+        let v4 = Ipv4Addr::new(10, high, low, 2);
+        let v6 = Ipv6Addr::new(0xfd00, number, 0, 0, 0, 0, 0, 2);
         // The service's address is nowhere on a link: the route only has to lead out for DNAT to be asked.
-        client.ip(&["route", "add", "10.96.0.0/16", "via", "10.77.0.2"])?;
-        Ok(Self { client, server, _guard: guard })
+        client.ip(&["route", "add", &SERVICE.to_string(), "via", &v4.to_string()])?;
+        Ok(Self { client, server, addresses: [v4.into(), v6.into()], _guard: guard })
     }
 }
 

@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::Path};
 
 use auditor_tests::{
     clients::ClientKind,
+    dnat::Dnat,
     plan::Planner,
     rig::{BACKEND, Rig, require_answers},
     servers::ServerKind,
@@ -26,6 +27,15 @@ fn every_client_gets_the_planned_status_from_every_server() {
     let planned = planner.planned();
     let answers = rig.run(&planned).unwrap();
     if let Err(error) = require_answers(&planned, &answers) {
+        panic!("{error:#}");
+    }
+}
+
+#[test]
+fn calls_between_namespaces_get_through_the_translation() {
+    let Dnat { rig, planned, .. } = &mut Dnat::start(Path::new(env!("CARGO_BIN_EXE_oracle-client"))).unwrap();
+    let answers = rig.run(planned).unwrap();
+    if let Err(error) = require_answers(planned, &answers) {
         panic!("{error:#}");
     }
 }
