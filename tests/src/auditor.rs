@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    process::{PATIENCE, Running},
+    kernel::listening_ports,
+    process::{PATIENCE, Running, until},
     tools,
 };
 
@@ -141,6 +142,58 @@ impl Auditor {
             }
         }
         bail!("no call was judged within {PATIENCE:?}")
+    }
+}
+
+/// A running `auditor run`.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Running,
+    endpoint: SocketAddr,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `auditor run` with further arguments and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get there; with what it wrote to standard error.
+    pub fn start(directory: &Path, arguments: &[&str]) -> Result<Self> {
+        tools::require_root()?;
+        let log = directory.join("daemon.log");
+        let mut command = command(["run", "--listen", "127.0.0.1:0"].iter().chain(arguments))?;
+        command.stderr(File::create(&log)?);
+        let process = Running::start("auditor run", command)?;
+        let said = || format!("standard error:\n{}", fs::read_to_string(&log).unwrap_or_default());
+        let port = until("the daemon listens", || Ok(listening_ports(process.pid())?.first().copied()));
+        let endpoint = (Ipv4Addr::LOCALHOST, port.with_context(said)?).into();
+        until("the daemon is ready", || Ok(get(endpoint, "/readyz")?.starts_with("HTTP/1.1 200").then_some(())))
+            .with_context(said)?;
+        Ok(Self { process, endpoint, log })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What its endpoint answers, head and body.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub fn get(&self, path: &str) -> Result<String> {
+        get(self.endpoint, path)
+    }
+
+    /// Asks it to stop and waits until it has; how it ended, and all of standard error.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    pub fn stop(mut self) -> Result<(ExitStatus, String)> {
+        self.process.signal(libc::SIGTERM);
+        let status = self.process.wait(PATIENCE)?;
+        Ok((status, fs::read_to_string(&self.log)?))
     }
 }
 

@@ -149,6 +149,21 @@ impl Drop for Running {
     }
 }
 
+/// Asks again until there is an answer.
+///
+/// # Errors
+/// When there is none in time, or asking fails.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(answer) = ask().with_context(|| what.to_owned())? {
+            return Ok(answer);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{what}: not within {PATIENCE:?}")
+}
+
 /// Lets the child get SIGTERM when the thread that starts it ends, so that a killed test leaves nothing behind.
 pub fn end_with_parent(command: &mut Command) {
     // SAFETY: prctl is async-signal-safe and touches no memory.

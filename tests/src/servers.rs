@@ -71,7 +71,7 @@ pub struct Place<'a> {
     pub namespace: Option<&'a Namespace>,
     /// A folder for its files.
     pub directory: &'a Path,
-    /// What nginx's `/via/` leads to.
+    /// What nginx passes calls on to.
     pub backend: Option<SocketAddr>,
 }
 
@@ -154,35 +154,46 @@ pub fn java(file: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// nginx cannot choose a port itself: a free one is looked for, and another one if somebody was faster.
 fn start_nginx(place: Place<'_>) -> Result<Server> {
     let directory = place.directory.join("nginx");
     fs::create_dir_all(directory.join("files"))?;
     fs::write(directory.join("files/small.bin"), vec![b's'; SMALL])?;
     fs::write(directory.join("files/large.bin"), vec![b'l'; LARGE])?;
-    for _ in 0..5 {
-        if let Some(server) = try_nginx(&directory, place)? {
-            return Ok(server);
-        }
-    }
-    bail!("nginx: does not start; see {}", directory.join("error.log").display())
+    // Without a backend `/via/` is not called; the name must still lead somewhere.
+    let backend = place.backend.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9)));
+    let place = Place { directory: &directory, backend: Some(backend), ..place };
+    let (process, sockets) = nginx("servers/nginx.conf", place)?;
+    Ok(Server { kind: ServerKind::Nginx, process, sockets })
 }
 
-fn try_nginx(directory: &Path, place: Place<'_>) -> Result<Option<Server>> {
+/// nginx with a configuration of this crate, in which `{listen}`, `{backend}` and `{directory}` stand for what is known only
+/// now. nginx cannot choose a port itself: a free one is looked for, and another one if somebody was faster.
+///
+/// # Errors
+/// When nginx is missing or does not come up.
+pub fn nginx(configuration: &str, place: Place<'_>) -> Result<(Running, Vec<SocketAddr>)> {
+    for _ in 0..5 {
+        if let Some(running) = try_nginx(configuration, place)? {
+            return Ok(running);
+        }
+    }
+    bail!("nginx: does not start; see {}", place.directory.join("error.log").display())
+}
+
+fn try_nginx(configuration: &str, place: Place<'_>) -> Result<Option<(Running, Vec<SocketAddr>)>> {
+    let directory = place.directory;
     let sockets: Vec<SocketAddr> = match place.namespace {
         // Nobody else is in there.
         Some(_) => place.addresses.iter().map(|address| (*address, 8080).into()).collect(),
         None => place.addresses.iter().map(|address| free_port(*address)).collect::<Result<_>>()?,
     };
-    let listen: String = sockets.iter().map(|socket| format!("        listen {socket};\n")).collect();
-    // Without a backend `/via/` is not called; the name must still lead somewhere.
-    let backend = place.backend.unwrap_or(sockets[0]).to_string();
-    let config = fs::read_to_string(source("servers/nginx.conf"))?
+    let listen: String = sockets.iter().map(|socket| format!("listen {socket}; ")).collect();
+    let configuration = fs::read_to_string(source(configuration))?
         .replace("{listen}", listen.trim_end())
-        .replace("{backend}", &backend)
+        .replace("{backend}", &place.backend.map(|backend| backend.to_string()).unwrap_or_default())
         .replace("{directory}", &directory.display().to_string());
     let file = directory.join("nginx.conf");
-    fs::write(&file, config)?;
+    fs::write(&file, configuration)?;
     let mut command = Command::new(program("nginx")?);
     command.arg("-c").arg(&file).arg("-e").arg(directory.join("error.log"));
     if let Some(namespace) = place.namespace {
@@ -195,7 +206,7 @@ fn try_nginx(directory: &Path, place: Place<'_>) -> Result<Option<Server>> {
             return Ok(None);
         }
     }
-    Ok(Some(Server { kind: ServerKind::Nginx, process, sockets }))
+    Ok(Some((process, sockets)))
 }
 
 fn free_port(address: IpAddr) -> Result<SocketAddr> {
