@@ -163,9 +163,12 @@ impl Daemon {
         let log = directory.join("daemon.log");
         let mut command = command(["run", "--listen", "127.0.0.1:0"].iter().chain(arguments))?;
         command.stderr(File::create(&log)?);
-        let process = Running::start("auditor run", command)?;
+        let mut process = Running::start("auditor run", command)?;
         let said = || format!("standard error:\n{}", fs::read_to_string(&log).unwrap_or_default());
-        let port = until("the daemon listens", || Ok(listening_ports(process.pid())?.first().copied()));
+        let port = until("the daemon listens", || match process.wait(Duration::ZERO) {
+            Ok(status) => bail!("it ended: {status}"),
+            Err(_) => Ok(listening_ports(process.pid())?.first().copied()),
+        });
         let endpoint = (Ipv4Addr::LOCALHOST, port.with_context(said)?).into();
         until("the daemon is ready", || Ok(get(endpoint, "/readyz")?.starts_with("HTTP/1.1 200").then_some(())))
             .with_context(said)?;

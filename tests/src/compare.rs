@@ -13,15 +13,20 @@ use crate::{
     auditor::port,
     clients::{Answer, ClientKind},
     plan::{Caller, Expected, Planned},
-    rig::Rig,
-    servers::{Server, ServerKind},
+    servers::ServerKind,
 };
 
-/// The processes that may have answered, and their program.
-#[derive(Debug)]
-struct Workers {
-    pids: Vec<u32>,
-    executable: String,
+/// A server as records show it.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    /// Which server.
+    pub kind: ServerKind,
+    /// Where it listens.
+    pub sockets: Vec<SocketAddr>,
+    /// The processes that may have answered.
+    pub pids: Vec<u32>,
+    /// Their program.
+    pub executable: String,
 }
 
 /// How the records of one client's calls to one server came out.
@@ -56,17 +61,14 @@ impl Comparison {
     /// Holds records against the calls of a run.
     ///
     /// # Errors
-    /// When a server ended or a call has no answer.
-    pub fn new(rig: &Rig, planned: &[Planned], answers: &HashMap<String, Answer>, records: &[Value]) -> Result<Self> {
-        let workers = rig
-            .servers()
-            .iter()
-            .map(|server| {
-                let executable = server.executable()?.display().to_string();
-                Ok((server.kind(), Workers { pids: server.pids(), executable }))
-            })
-            .collect::<Result<HashMap<_, _>>>()?;
-        let ours = Ours::new(rig, planned);
+    /// When a call has no answer.
+    pub fn new(
+        servers: &[Answering],
+        planned: &[Planned],
+        answers: &HashMap<String, Answer>,
+        records: &[Value],
+    ) -> Result<Self> {
+        let ours = Ours::new(servers, planned);
         let mut by_path: HashMap<&str, Vec<&Value>> = HashMap::new();
         let mut comparison = Self::default();
         for record in records.iter().filter(|record| record["kind"] == "exchange") {
@@ -81,20 +83,13 @@ impl Comparison {
             let answer = answers.get(&planned.call.id).with_context(|| format!("{} was not made", planned.call.id))?;
             for expected in &planned.expected {
                 let came = by_path.get(expected.path.as_str()).map_or(&[][..], Vec::as_slice);
-                comparison.one(planned, expected, answer, came, &workers);
+                comparison.one(planned, expected, answer, came, servers);
             }
         }
         Ok(comparison)
     }
 
-    fn one(
-        &mut self,
-        planned: &Planned,
-        expected: &Expected,
-        answer: &Answer,
-        came: &[&Value],
-        workers: &HashMap<ServerKind, Workers>,
-    ) {
+    fn one(&mut self, planned: &Planned, expected: &Expected, answer: &Answer, came: &[&Value], servers: &[Answering]) {
         let count = self.counts.entry((planned.client, planned.server)).or_default();
         count.made += 1;
         let complaint = match came {
@@ -103,7 +98,7 @@ impl Comparison {
                 "no record".to_owned()
             }
             [record] => {
-                let wrong = mismatches(planned, expected, answer, record, workers);
+                let wrong = mismatches(planned, expected, answer, record, servers);
                 if !wrong.is_empty() {
                     count.wrong += 1;
                     wrong.join("; ")
@@ -145,10 +140,10 @@ pub struct Ours<'a> {
 impl<'a> Ours<'a> {
     /// The records of these calls and servers.
     #[must_use]
-    pub fn new(rig: &Rig, planned: &'a [Planned]) -> Self {
+    pub fn new(servers: &[Answering], planned: &'a [Planned]) -> Self {
         let paths =
             planned.iter().flat_map(|planned| &planned.expected).map(|expected| expected.path.as_str()).collect();
-        let sockets = rig.servers().iter().flat_map(Server::sockets).copied().collect();
+        let sockets = servers.iter().flat_map(|server| &server.sockets).copied().collect();
         Self { paths, sockets }
     }
 
@@ -175,7 +170,7 @@ fn mismatches(
     expected: &Expected,
     answer: &Answer,
     record: &Value,
-    workers: &HashMap<ServerKind, Workers>,
+    servers: &[Answering],
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut check = |name: &str, expected: &dyn fmt::Debug, came: &dyn fmt::Debug, fine: bool| {
@@ -207,14 +202,16 @@ fn mismatches(
             check("findings", &expected.findings, &findings, findings == expected.findings);
         }
     }
-    let (callers, program) = match expected.caller {
-        Caller::Client => (vec![answer.pid], answer.executable.as_str()),
-        Caller::Proxy => {
-            workers.get(&planned.server).map_or((Vec::new(), ""), |w| (w.pids.clone(), w.executable.as_str()))
-        }
+    let server = |kind| {
+        let found = servers.iter().find(|server| server.kind == kind);
+        found.map_or((&[][..], ""), |server| (server.pids.as_slice(), server.executable.as_str()))
     };
-    let answering = workers.get(&expected.destination);
-    let (answerers, answerer) = answering.map_or((Vec::new(), ""), |w| (w.pids.clone(), w.executable.as_str()));
+    let client = [answer.pid];
+    let (callers, program) = match expected.caller {
+        Caller::Client => (&client[..], answer.executable.as_str()),
+        Caller::Proxy => server(planned.server),
+    };
+    let (answerers, answerer) = server(expected.destination);
     for (end, pids, program) in [("source", callers, program), ("destination", answerers, answerer)] {
         let process = &record[end]["process"];
         let pid = process["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
@@ -254,5 +251,104 @@ impl fmt::Display for Comparison {
             writeln!(f, "{difference}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{credential::Proof, plan::Planner};
+
+    const PORT: u16 = 4711;
+
+    /// Calls, their answers, and the records a faultless auditor gives.
+    fn run() -> (Vec<Answering>, Vec<Planned>, HashMap<String, Answer>, Vec<Value>) {
+        let socket = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+        let server = Answering {
+            kind: ServerKind::Python,
+            sockets: vec![socket],
+            pids: vec![7, 8],
+            executable: "/usr/bin/python3".into(),
+        };
+        let mut planner = Planner::new(ServerKind::Go);
+        planner.proofs(ClientKind::Curl, ServerKind::Python, socket);
+        let planned = planner.planned();
+        let answer = |planned: &Planned| {
+            let answer = Answer { status: Ok(planned.status), pid: 5, executable: "/usr/bin/curl".into() };
+            (planned.call.id.clone(), answer)
+        };
+        let record = |expected: &Expected| {
+            let named = |field: &str, names: &[&str]| names.iter().map(|name| json!({field: name})).collect::<Vec<_>>();
+            json!({
+                "kind": "exchange",
+                "source": {"process": {"pid": 5, "executable": "/usr/bin/curl"}},
+                "destination": {"address": "127.0.0.1", "port": PORT, "process": {"pid": 8, "executable": "/usr/bin/python3"}},
+                "request": {"method": expected.method, "path": expected.path},
+                "response": {"status": expected.status},
+                "credentials": named("kind", &expected.credentials),
+                "findings": named("rule", &expected.findings),
+                "verdict": expected.verdict, "unknown_reason": null, "outcome": expected.outcome,
+            })
+        };
+        let answers = planned.iter().map(answer).collect();
+        let records = planned.iter().flat_map(|planned| &planned.expected).map(record).collect();
+        (vec![server], planned, answers, records)
+    }
+
+    /// The total of a run in which the records were changed.
+    fn after(change: impl FnOnce(&mut Vec<Value>)) -> (Count, usize, usize) {
+        let (servers, planned, answers, mut records) = run();
+        change(&mut records);
+        let comparison = Comparison::new(&servers, &planned, &answers, &records).unwrap();
+        let count = comparison.counts[&(ClientKind::Curl, ServerKind::Python)].clone();
+        (count, comparison.invented, comparison.differences.len())
+    }
+
+    fn count(right: usize, wrong: usize, missing: usize, duplicated: usize) -> Count {
+        Count { made: Proof::ALL.len(), right, wrong, missing, duplicated, unknown: BTreeMap::new() }
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_told_apart() {
+        let all = Proof::ALL.len();
+        assert_eq!(after(|_| ()), (count(all, 0, 0, 0), 0, 0));
+        let missing = after(|records| drop(records.remove(3)));
+        assert_eq!(missing, (count(all - 1, 0, 1, 0), 0, 1));
+        let duplicated = after(|records| records.push(records[2].clone()));
+        assert_eq!(duplicated, (count(all - 1, 0, 0, 1), 0, 1));
+        let invented = after(|records| {
+            let mut record = records[0].clone();
+            record["request"]["path"] = json!("/never");
+            records.push(record);
+        });
+        assert_eq!(invented, (count(all, 0, 0, 0), 1, 1));
+    }
+
+    #[test]
+    fn any_wrong_field_and_an_unknown_that_is_not_allowed_are_wrong() {
+        let faults = [
+            ("/verdict", json!("exempt")),
+            ("/outcome", json!("unanswered")),
+            ("/response/status", json!(418)),
+            ("/request/method", json!("HEAD")),
+            ("/credentials", json!([{"kind": "digest"}, {"kind": "basic"}])),
+            ("/findings", json!([{"rule": "shared-credential"}])),
+            ("/source/process/pid", json!(8)),
+            ("/source/process", json!(null)),
+            ("/destination/process/executable", json!("/usr/bin/curl")),
+        ];
+        for (place, value) in faults {
+            let wrong = after(|records| *records[0].pointer_mut(place).unwrap() = value);
+            assert_eq!(wrong, (count(Proof::ALL.len() - 1, 1, 0, 0), 0, 1), "{place}");
+        }
+        let unknown = after(|records| {
+            records[0]["verdict"] = json!("unknown");
+            records[0]["unknown_reason"] = json!("gap");
+        });
+        assert_eq!(unknown, (count(Proof::ALL.len() - 1, 1, 0, 0), 0, 1));
     }
 }

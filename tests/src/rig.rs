@@ -2,11 +2,12 @@
 
 use std::{collections::HashMap, net::IpAddr, path::Path, thread};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::{
     clients::{Answer, Call, Client, ClientKind},
+    compare::Answering,
     namespace::Pair,
     plan::Planned,
     servers::{Place, Server, ServerKind},
@@ -62,12 +63,16 @@ impl Rig {
         &self.servers
     }
 
-    /// A server by kind.
+    /// The servers as records show them.
     ///
     /// # Errors
-    /// When it was not started.
-    pub fn server(&self, kind: ServerKind) -> Result<&Server> {
-        self.servers.iter().find(|server| server.kind() == kind).with_context(|| format!("there is no {kind} server"))
+    /// When one ended.
+    pub fn answering(&self) -> Result<Vec<Answering>> {
+        let answering = |server: &Server| {
+            let executable = server.executable()?.display().to_string();
+            Ok(Answering { kind: server.kind(), sockets: server.sockets().to_vec(), pids: server.pids(), executable })
+        };
+        self.servers.iter().map(answering).collect()
     }
 
     /// A folder that goes with the rig.

@@ -40,6 +40,7 @@ fn curl_is_judged_as_it_happens_against_every_server() {
         planner.proofs(ClientKind::Curl, server.kind(), server.sockets()[0]);
     }
     let planned = planner.planned();
+    let servers = rig.answering().unwrap();
     let mut auditor = Auditor::watch(rig.directory(), &[]).unwrap();
     let mut answers = std::collections::HashMap::new();
     for call in &planned {
@@ -47,13 +48,13 @@ fn curl_is_judged_as_it_happens_against_every_server() {
         let answer = rig.run(call).unwrap();
         require_answers(call, &answer).unwrap();
         answers.extend(answer);
-        let ours = Ours::new(&rig, call);
+        let ours = Ours::new(&servers, call);
         let judged = auditor.wait_until(PATIENCE, |records| records.iter().any(|record| ours.path(record).is_some()));
         judged.unwrap_or_else(|error| panic!("{call:?}: {error:#}\n{}", auditor.log()));
     }
     let finished = auditor.stop().unwrap();
     assert!(finished.status.success(), "{}: {}", finished.status, finished.log);
-    let comparison = Comparison::new(&rig, &planned, &answers, &finished.records).unwrap();
+    let comparison = Comparison::new(&servers, &planned, &answers, &finished.records).unwrap();
     assert!(comparison.holds(), "{comparison}");
 }
 

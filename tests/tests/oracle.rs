@@ -27,14 +27,15 @@ fn judge(rig: &mut Rig, before: &[Planned], planned: &[Planned]) -> Result<Compa
     let mut auditor = Auditor::watch(rig.directory(), &[])?;
     let answers = rig.run(planned)?;
     require_answers(planned, &answers)?;
-    let ours = Ours::new(rig, planned);
+    let servers = rig.answering()?;
+    let ours = Ours::new(&servers, planned);
     let due: usize = planned.iter().map(|planned| planned.expected.len()).sum();
     // Not an assertion: whatever has not come by then is missing in the table, which says more.
     let waited = auditor
         .wait_until(SETTLE, |records| records.iter().filter(|record| ours.path(record).is_some()).count() >= due);
     let finished = auditor.stop()?;
     ensure!(finished.status.success(), "the auditor ended with {}:\n{}", finished.status, finished.log);
-    let comparison = Comparison::new(rig, planned, &answers, &finished.records)?;
+    let comparison = Comparison::new(&servers, planned, &answers, &finished.records)?;
     eprintln!("{comparison}");
     if let Err(error) = waited {
         eprintln!("{error:#}; standard error of the auditor:\n{}", finished.log);
