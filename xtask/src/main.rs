@@ -1,19 +1,14 @@
 //! Set-up, builds, tests and benches: people and CI run the same verbs. No product code.
 
 mod apt;
-<<<<<<< HEAD
-mod ebpf;
-mod process;
-mod setup;
-=======
 mod bench;
 mod checks;
+mod demo;
 mod ebpf;
 mod fuzz;
 mod process;
 mod setup;
 mod test;
->>>>>>> refs/heads/xtask
 mod vm;
 
 use std::process::ExitCode;
@@ -45,8 +40,6 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
-<<<<<<< HEAD
-=======
     /// Checks format, house rules and lints
     Lint,
     /// Runs all tests, cheapest first, or the tiers that are named
@@ -62,21 +55,19 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
->>>>>>> refs/heads/xtask
     /// Boots the auditor on stock kernels under QEMU and checks what it says of real calls there
     Vm {
         /// Series of a kernel, such as 6.1; all of them when absent
         #[arg(long = "kernel")]
         kernels: Vec<String>,
     },
-<<<<<<< HEAD
-=======
+    /// Starts a small soft interior, audits it live and prints the report
+    Demo,
     /// Measures what the auditor costs, prints a table and keeps it in docs/performance.md
     Bench {
         #[command(flatten)]
         options: bench::Options,
     },
->>>>>>> refs/heads/xtask
 }
 
 fn main() -> ExitCode {
@@ -94,18 +85,15 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
-<<<<<<< HEAD
-        Verb::Vm { kernels } => vm::run_matrix(&kernels, &process::root().join("target/release/auditor")),
-=======
+        Verb::Demo => demo::run_demo(),
         Verb::Bench { options } => bench::run_bench(options),
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
         Verb::Vm { kernels } => {
             test::build()?;
-            vm::run_matrix(&kernels, &test::auditor())
+            vm::run_matrix(&kernels, test::auditor())
         }
->>>>>>> refs/heads/xtask
     }
 }
 
