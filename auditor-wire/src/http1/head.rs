@@ -53,7 +53,7 @@ pub(crate) fn end(bytes: &[u8], from: usize) -> Result<usize, usize> {
 /// Reads a request's head from all its bytes, or from what there is of them: a line without end is left out.
 ///
 /// `None` when not even the request line can be read.
-pub(crate) fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
+pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
     let bytes = Zeroizing::new(bytes);
     let line_end = memchr::memchr(b'\n', &bytes)?;
     let line = RequestLine::read(without_cr(&bytes[..line_end]))?;
@@ -90,7 +90,7 @@ pub(crate) fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
 }
 
 /// Reads a response's head from all its bytes, or from what there is of them.
-pub(crate) fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
+pub fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
     let bytes = Zeroizing::new(bytes);
     let line_end = memchr::memchr(b'\n', &bytes)?;
     let (minor_version, status) = status_line(without_cr(&bytes[..line_end]))?;

@@ -56,6 +56,13 @@ impl InternalNetworks {
         Self { v4: disjoint(v4), v6: disjoint(v6), node }
     }
 
+    /// The same networks on a node with these addresses, which are not internal by being the node's own.
+    #[must_use]
+    pub fn with_node(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.node.extend(addresses.into_iter().map(|address| address.to_canonical()));
+        self
+    }
+
     /// Whether an address is internal. IPv4-mapped addresses count as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

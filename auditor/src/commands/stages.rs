@@ -9,7 +9,7 @@ use auditor_wire::{limits::Limits, tracker::Tracker};
 
 use super::Failure;
 use crate::{
-    attribution::network::{DEFAULT, InternalNetworks, node_addresses},
+    attribution::network::{DEFAULT_NETWORKS, InternalNetworks, node_addresses},
     config::Config,
     credentials::{self, Extractor, FingerprintKey},
     policy::{self, Judge, RuleSettings, rules::RULES},
@@ -31,8 +31,11 @@ pub(super) fn node_networks(config: &Config) -> InternalNetworks {
         Vec::new()
     });
     match &config.internal_networks {
-        Some(networks) => InternalNetworks::new(networks.clone(), Vec::new()),
-        None => InternalNetworks::new(InternalNetworks::default_list(), addresses),
+        Some(networks) => InternalNetworks::new(networks.clone(), Vec::new()).with_node(addresses),
+        None => {
+            let networks = DEFAULT_NETWORKS.iter().filter_map(|network| network.parse().ok()).collect();
+            InternalNetworks::new(networks, addresses)
+        }
     }
 }
 
