@@ -122,10 +122,10 @@ pub(crate) fn is_token(byte: u8) -> bool {
 
 static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0_usize;
+    let mut byte = 0_u8;
     let extra = b"!#$%&'*+-.^_`|~";
     while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        table[byte as usize] = byte.is_ascii_alphanumeric();
         byte += 1;
     }
     let mut index = 0;

@@ -84,7 +84,7 @@ fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
             found.push(format!("{event:?}"));
             let framing = match &event.what {
                 What::Request(Some(head), None) => framing::request(head.asked, head.length),
-                What::Response(head, true) => {
+                What::Response(head, None) => {
                     framing::response(head.response.status, Some(framing::Asked::default()), head.length)
                 }
                 _ => return found,

@@ -115,7 +115,7 @@ pub fn parse(link: LinkType, frame: &[u8], wire_len: usize) -> Result<TcpPacket<
     // is counted. A total length of 0 is a segment that the network card was to cut up (TSO): then the frame tells.
     let before_tcp = ip_payload.payload.as_ptr().addr() - frame.as_ptr().addr();
     let on_wire = ip_payload_length(net).unwrap_or_else(|| wire_len.max(frame.len()).saturating_sub(before_tcp));
-    let length = on_wire.checked_sub(usize::from(tcp.header_len())).ok_or(Ignored::Malformed)?;
+    let length = on_wire.checked_sub(tcp.header_len()).ok_or(Ignored::Malformed)?;
     let payload = tcp.payload();
     let payload = &payload[..payload.len().min(length)];
     Ok(TcpPacket {

@@ -171,7 +171,7 @@ mod tests {
         let message = &whole[5..];
         let mut records = Vec::new();
         for part in message.chunks(20) {
-            records.extend_from_slice(&[0x16, 3, 1, 0, part.len() as u8]);
+            records.extend_from_slice(&[0x16, 3, 1, 0, u8::try_from(part.len()).expect("a short part")]);
             records.extend_from_slice(part);
         }
         assert_eq!(hello(&records), hello(&whole));

@@ -1,1 +1,20 @@
 //! End-to-end tests on real clients and servers.
+//!
+//! The oracle knows every call it makes: [`plan`] lays them out with what must be said of each, [`clients`] and [`servers`]
+//! carry them out as separate real processes, [`auditor`] runs the product beside them, and [`compare`] holds what it said
+//! against what was done.
+
+pub mod auditor;
+pub mod clients;
+pub mod compare;
+pub mod credential;
+pub mod dnat;
+pub mod http1;
+pub mod kernel;
+pub mod namespace;
+pub mod oneshot;
+pub mod plan;
+pub mod process;
+pub mod rig;
+pub mod servers;
+pub mod tools;

@@ -76,7 +76,7 @@ pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
         query: target.query,
         userinfo: target.userinfo,
         minor_version,
-        head: lines.into_head(bytes),
+        head: lines.take_head(bytes),
         sequence,
     };
     Some(RequestHead {
@@ -101,7 +101,7 @@ pub fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
         _ if lines.malformed => BodyLength::Ambiguous,
         length => length,
     };
-    let response = Response { status, head: lines.into_head(bytes), sequence };
+    let response = Response { status, head: lines.take_head(bytes), sequence };
     Some(ResponseHead { response, deviations: lines.deviations, length })
 }
 
@@ -311,7 +311,7 @@ impl Lines {
         }
     }
 
-    fn into_head(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Head {
+    fn take_head(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Head {
         Head::new(std::mem::take(&mut *bytes), self.fields.drain(..))
     }
 }

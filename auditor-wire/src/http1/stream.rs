@@ -57,8 +57,8 @@ pub struct Event {
 pub enum What {
     /// A request; its reason when its head was not read whole. [`Parser::frame`] must follow.
     Request(Option<Box<RequestHead>>, Option<UnknownReason>),
-    /// A response; whether its head was read whole. [`Parser::frame`] must follow.
-    Response(Box<ResponseHead>, bool),
+    /// A response; the reason when its head was not read whole. [`Parser::frame`] must follow.
+    Response(Box<ResponseHead>, Option<UnknownReason>),
     /// A TLS client began.
     Tls(ClientHello),
     /// An HTTP/2 client began.
@@ -172,10 +172,16 @@ impl Parser {
         matches!(self.state, State::Deaf)
     }
 
+    /// Whether the stream's position is not known.
+    #[must_use]
+    pub fn is_astray(&self) -> bool {
+        matches!(self.state, State::Astray)
+    }
+
     /// Whether a response's head begins here in a stream whose position is not known.
     #[must_use]
     pub fn is_response_found(&self, bytes: &[u8]) -> bool {
-        matches!(self.state, State::Astray) && detect::guess(bytes) == Guess::Response
+        self.is_astray() && detect::guess(bytes) == Guess::Response
     }
 
     /// What is needed next. Behind a head's byte budget a source that copies heads only has nothing more of it.
@@ -337,7 +343,7 @@ impl Parser {
             (Guess::Http2, None) => true,
             (Guess::Tls, None) => bytes.get(5) == Some(&1),
             (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/"),
-            (Guess::More, _) => detect::cut_request(bytes),
+            (Guess::More, _) => detect::is_common_method(bytes) && detect::cut_request(bytes),
             _ => false,
         }
     }
@@ -457,7 +463,7 @@ impl Parser {
         self.state = State::Astray;
         let what = match self.kind {
             Some(Kind::Responses) => match head::response(bytes, sequence) {
-                Some(head) => What::Response(Box::new(head), true),
+                Some(head) => What::Response(Box::new(head), None),
                 None => What::Lost(UnknownReason::Malformed),
             },
             _ => match head::request(bytes, sequence) {
@@ -491,12 +497,13 @@ impl Parser {
             Some(Kind::Responses) => {
                 self.kind = kind;
                 match head::response(partial.buffer.into_vec(), sequence) {
-                    Some(head) => What::Response(Box::new(head), false),
+                    Some(head) => What::Response(Box::new(head), Some(reason)),
                     None if found => return None,
                     None => What::Lost(reason),
                 }
             }
             None if found => return None,
+            None if reason == UnknownReason::Gap => What::Lost(reason),
             None => What::Other,
         };
         Some(Event { time, sequence, what })

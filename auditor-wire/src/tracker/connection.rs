@@ -126,7 +126,7 @@ impl Connection {
             self.close(None, views);
         } else if self.pairing.waiting() > limits.pipelined {
             self.close(Some(UnknownReason::Capacity), views);
-            self.pairing.lost(UnknownReason::Capacity, &mut |_| {});
+            self.pairing.lost(UnknownReason::Capacity, true, &mut |_| {});
         }
         Outcome { closed, waits }
     }
@@ -175,7 +175,7 @@ impl Connection {
             Arrival::Old => false,
             Arrival::BeforeFirst => {
                 if self.fresh {
-                    self.pairing.lost(UnknownReason::Gap, &mut exchanges(views));
+                    self.lost(UnknownReason::Gap, direction, views);
                 }
                 false
             }
@@ -273,7 +273,7 @@ impl Connection {
     fn fits(&self, direction: Direction) -> bool {
         match self.client {
             Some(client) if client == direction => !self.pairing.is_waiting(),
-            Some(_) => self.pairing.is_waiting(),
+            Some(client) => self.pairing.is_waiting() || self.streams[index(client)].parser.is_astray(),
             None => true,
         }
     }
@@ -300,12 +300,13 @@ impl Connection {
                 let facts = (time, sequence, sender);
                 let framing = self.pairing.request(head.map(|head| *head), unknown, facts, &mut exchanges(views));
                 self.streams[index(direction)].parser.frame(framing);
+                self.doubt_after(unknown, direction, views);
             }
-            What::Response(head, whole) => {
+            What::Response(head, cut) => {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Responses);
                 self.hurry_request(direction, limits, views);
-                let answer = self.pairing.response(*head, whole, time, self.fresh);
+                let answer = self.pairing.response(*head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
                 let requests = &mut self.streams[index(opposite(direction))].parser;
                 if answer.refused_tunnel {
@@ -315,6 +316,7 @@ impl Connection {
                     requests.may_skip_body();
                 }
                 views.extend(answer.view.map(|view| View::Exchange(Box::new(view))));
+                self.doubt_after(cut, direction, views);
                 if answer.framing == Framing::Tunnel {
                     self.report(Protocol::Upgraded, time, opposite(direction), views);
                 }
@@ -328,8 +330,20 @@ impl Connection {
                 self.report(Protocol::Http2, time, direction, views);
             }
             What::Other => self.unread(time, sequence, direction, views),
-            What::Lost(reason) => self.pairing.lost(reason, &mut exchanges(views)),
+            What::Lost(reason) => self.lost(reason, direction, views),
         }
+    }
+
+    /// Where a head was cut by a loss, whole messages may be gone with its end.
+    fn doubt_after(&mut self, cut: Option<UnknownReason>, direction: Direction, views: &mut Vec<View>) {
+        if cut == Some(UnknownReason::Gap) {
+            self.lost(UnknownReason::Gap, direction, views);
+        }
+    }
+
+    fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
+        let requests = self.client != Some(opposite(direction));
+        self.pairing.lost(reason, requests, &mut exchanges(views));
     }
 
     /// A response came: when no request is known, the request's bytes that are there will not become more.
@@ -347,7 +361,7 @@ impl Connection {
     /// Bytes in no known protocol.
     fn unread(&mut self, time: Timestamp, sequence: u32, direction: Direction, views: &mut Vec<View>) {
         if self.client.is_some() {
-            self.pairing.lost(UnknownReason::Malformed, &mut exchanges(views));
+            self.lost(UnknownReason::Malformed, direction, views);
             self.streams[index(direction)].parser.stray();
             return;
         }

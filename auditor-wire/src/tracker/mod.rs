@@ -368,7 +368,7 @@ impl Tracker {
                 self.twins.left_out += 1;
             }
         }
-        self.emit_connection(id, view, deliver);
+        self.emit_connection(id, *view, deliver);
     }
 
     fn hold(&mut self, id: SocketId, held: Held) {
@@ -415,7 +415,7 @@ impl Tracker {
         })));
     }
 
-    fn emit_connection(&self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+    fn emit_connection(&self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
         let Some(identity) = self.identity(id) else { return };
         let reporter = reporter(Some(view.client));
         let (source, destination, wire) = self.ends(&identity, reporter, None, None);

@@ -62,6 +62,10 @@ pub(crate) struct Pairing {
     tainted: bool,
     /// Bytes that are no request stood where one was expected.
     garbage: bool,
+    /// Bytes of requests were lost, and no response has come since: what looks like a request may be the body of a lost one.
+    unconfirmed: bool,
+    /// A response came since the last request whose own request was not seen.
+    unasked: bool,
     /// Any message was seen.
     begun: bool,
 }
@@ -95,6 +99,10 @@ impl Pairing {
                 self.flush(self.doubt, deliver);
                 self.doubt = None;
             }
+        }
+        let confirmed = std::mem::take(&mut self.unasked);
+        if std::mem::take(&mut self.unconfirmed) && !confirmed {
+            unknown = unknown.or(Some(UnknownReason::Gap));
         }
         let cut = unknown.is_some_and(|reason| reason != UnknownReason::Malformed);
         let framing = match &head {
@@ -137,10 +145,12 @@ impl Pairing {
             return answer;
         }
         let first = !std::mem::replace(&mut self.begun, true);
+        self.unconfirmed = false;
         self.pipelines |= self.doubt.is_none() && self.pending.len() > 1;
         let Some(mut pending) = self.pop() else {
             answer.framing = framing::response(status, None, head.length);
             answer.view = self.unasked(head, time, first, fresh);
+            self.unasked = true;
             return answer;
         };
         answer.framing = if whole { framing::response(status, pending.asked, head.length) } else { Framing::Unknown };
@@ -177,8 +187,9 @@ impl Pairing {
         })
     }
 
-    /// Messages of either direction may have been missed.
-    pub(crate) fn lost(&mut self, reason: UnknownReason, deliver: &mut dyn FnMut(ExchangeView)) {
+    /// Messages may have been missed; whether they were requests.
+    pub(crate) fn lost(&mut self, reason: UnknownReason, requests: bool, deliver: &mut dyn FnMut(ExchangeView)) {
+        self.unconfirmed |= requests && reason == UnknownReason::Gap;
         self.doubt = self.doubt.or(Some(reason));
         if !self.pipelines {
             // All but the last request have been answered, or the last would not have been sent.

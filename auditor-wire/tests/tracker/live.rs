@@ -18,7 +18,7 @@ fn exchange(observation: &Observation) -> &Exchange {
 #[test]
 fn both_ends_yield_one_exchange_with_both_owners() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    let packets = [talk.by_client(GET), talk.by_server(OK)].concat();
     let (seen, tracker) = observe_open(&packets);
     assert_eq!(lines(&seen), ["Destination GET h /a -> 200"]);
     let exchange = exchange(&seen[0]);
@@ -39,9 +39,9 @@ fn each_call_of_a_shared_connection_comes_once() {
     let mut talk = Talk::live(Some(11), Some(22));
     let mut packets = Vec::new();
     for _ in 0..20 {
-        packets.extend(talk.from_client([GET, GET, GET].concat()));
-        packets.extend(talk.from_server([OK, OK].concat()));
-        packets.extend(talk.from_server(OK));
+        packets.extend(talk.by_client([GET, GET, GET].concat()));
+        packets.extend(talk.by_server([OK, OK].concat()));
+        packets.extend(talk.by_server(OK));
     }
     packets.extend(talk.close());
     assert_eq!(told(&packets), ["Destination GET h /a -> 200"; 60]);
@@ -50,12 +50,12 @@ fn each_call_of_a_shared_connection_comes_once() {
 #[test]
 fn one_end_alone_reports_at_once() {
     let mut talk = Talk::live(Some(11), None);
-    let (seen, _) = observe_open(&[talk.from_client(GET), talk.from_server(OK)].concat());
+    let (seen, _) = observe_open(&[talk.by_client(GET), talk.by_server(OK)].concat());
     assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
     assert_eq!(exchange(&seen[0]).source.owner, Some(owner(11)));
     assert_eq!(exchange(&seen[0]).destination.owner, None);
     let mut talk = Talk::live(None, Some(22));
-    let (seen, _) = observe_open(&[talk.from_client(GET), talk.from_server(OK)].concat());
+    let (seen, _) = observe_open(&[talk.by_client(GET), talk.by_server(OK)].concat());
     assert_eq!(lines(&seen), ["Destination GET h /a -> 200"]);
     assert_eq!(exchange(&seen[0]).destination.owner, Some(owner(22)));
 }
@@ -63,9 +63,9 @@ fn one_end_alone_reports_at_once() {
 #[test]
 fn a_request_carries_the_owner_that_sent_it() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let mut packets = [talk.from_client(GET), talk.from_server(OK), talk.from_client(GET)].concat();
+    let mut packets = [talk.by_client(GET), talk.by_server(OK), talk.by_client(GET)].concat();
     packets[4].owner = Some(owner(99));
-    let mut late = talk.from_server(OK);
+    let mut late = talk.by_server(OK);
     late[0].owner = Some(owner(77));
     packets.extend(late);
     let seen = observe(&packets);
@@ -77,22 +77,22 @@ fn a_request_carries_the_owner_that_sent_it() {
 #[test]
 fn the_source_reports_what_the_destination_did_not_see_whole() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let mut request = talk.from_client(GET);
+    let mut request = talk.by_client(GET);
     request[1] = request[1].clone().cut(20);
-    let packets = [request, talk.from_server(OK)].concat();
+    let packets = [request, talk.by_server(OK)].concat();
     let seen = observe(&packets);
     assert_eq!(lines(&seen), ["Source GET h /a -> 200"]);
     assert_eq!(exchange(&seen[0]).destination.owner, Some(owner(22)));
     // The response was lost at the destination.
     let mut talk = Talk::live(Some(11), Some(22));
-    let packets: Vec<Packet> = [talk.from_client(GET), talk.from_server(OK).split_off(1), talk.close()].concat();
+    let packets: Vec<Packet> = [talk.by_client(GET), talk.by_server(OK).split_off(1), talk.close()].concat();
     assert_eq!(told(&packets), ["Source GET h /a -> 200"]);
 }
 
 #[test]
 fn a_held_view_comes_when_the_other_end_stays_silent() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let packets = [talk.from_client(GET), talk.from_server(OK).split_off(1)].concat();
+    let packets = [talk.by_client(GET), talk.by_server(OK).split_off(1)].concat();
     let (mut seen, mut tracker) = observe_open(&packets);
     assert_eq!(lines(&seen), [""; 0]);
     assert_eq!(tracker.tracked().held, 1);
@@ -109,7 +109,7 @@ fn a_held_view_comes_when_the_other_end_stays_silent() {
 fn ends_meet_through_address_translation() {
     let service = "10.96.0.10:80".parse().expect("an address");
     let mut talk = Talk::live(Some(11), Some(22));
-    let mut packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    let mut packets = [talk.by_client(GET), talk.by_server(OK)].concat();
     for packet in packets.iter_mut().filter(|packet| packet.socket == 11) {
         // The service's address is translated somewhere behind the client's hook.
         packet.endpoints.remote = service;
@@ -126,8 +126,7 @@ fn equal_loopback_addresses_in_two_namespaces_are_two_connections() {
     first.client = "127.0.0.1:40000".parse().expect("an address");
     first.server = "127.0.0.1:80".parse().expect("an address");
     let mut second = Talk { sockets: (None, Some(22)), ..first.clone() };
-    let mut packets =
-        [first.from_client(GET), second.from_client(GET), second.from_server(OK), first.from_server(OK)].concat();
+    let mut packets = [first.by_client(GET), second.by_client(GET), second.by_server(OK), first.by_server(OK)].concat();
     for packet in &mut packets {
         packet.netns = Some(if packet.socket == 11 { 1 } else { 2 });
     }
@@ -140,7 +139,7 @@ fn a_reused_port_is_another_connection() {
     for round in 0..3_u32 {
         let mut talk = Talk::live(Some(11 + u64::from(round)), Some(22 + u64::from(round)));
         talk.client_next = talk.client_next.wrapping_add(round * 77);
-        packets.extend([talk.from_client(GET), talk.from_server(OK), talk.close()].concat());
+        packets.extend([talk.by_client(GET), talk.by_server(OK), talk.close()].concat());
     }
     let seen = observe(&packets);
     assert_eq!(lines(&seen), ["Destination GET h /a -> 200"; 3]);
@@ -153,8 +152,8 @@ fn a_reused_port_is_another_connection() {
 fn tls_is_one_connection_with_its_name() {
     let hello = auditor_wire::tls::sample_hello("db.example", &["h2"]);
     let mut talk = Talk::live(Some(11), Some(22));
-    let mut packets = talk.from_client(&hello[..100]);
-    packets.extend(talk.from_client(&hello[100..]).into_iter().map(Packet::muting));
+    let mut packets = talk.by_client(&hello[..100]);
+    packets.extend(talk.by_client(&hello[100..]).into_iter().map(Packet::muting));
     let seen = observe(&packets);
     let expected = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls { sni: Some(\"db.example\"), alpn: [\"h2\"] }";
     assert_eq!(lines(&seen), [expected]);
@@ -162,7 +161,7 @@ fn tls_is_one_connection_with_its_name() {
     assert_eq!(connection.source.owner, Some(owner(11)));
     // The source's view alone waits for the other end.
     let mut talk = Talk::live(Some(11), None);
-    let (mut seen, mut tracker) = observe_open(&talk.from_client(&hello));
+    let (mut seen, mut tracker) = observe_open(&talk.by_client(&hello));
     assert_eq!(lines(&seen), [""; 0]);
     tracker.advance(Timestamp(talk.time + 300_000_000), &mut |observation| seen.push(observation));
     assert_eq!(lines(&seen), [expected.replace("Destination", "Source")]);
@@ -171,7 +170,7 @@ fn tls_is_one_connection_with_its_name() {
 #[test]
 fn other_protocols_are_one_connection() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let packets = [talk.from_client(b"\0\0\0\x08\x04\xd2\x16\x2f"), talk.from_server("N")].concat();
+    let packets = [talk.by_client(b"\0\0\0\x08\x04\xd2\x16\x2f"), talk.by_server("N")].concat();
     let muting: Vec<_> = packets.into_iter().map(Packet::muting).collect();
     assert_eq!(told(&muting), ["Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Other"]);
 }
@@ -179,15 +178,15 @@ fn other_protocols_are_one_connection() {
 #[test]
 fn skipped_bodies_are_passed_over() {
     let mut talk = Talk::live(Some(11), Some(22));
-    let mut packets = talk.from_client("POST /big HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");
+    let mut packets = talk.by_client("POST /big HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");
     talk.skip(true, 100_000);
-    packets.extend(talk.from_server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"));
+    packets.extend(talk.by_server("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n"));
     talk.skip(false, 0x8000 + 7);
-    packets.extend(talk.from_client(GET));
-    packets.extend(talk.from_server("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"));
+    packets.extend(talk.by_client(GET));
+    packets.extend(talk.by_server("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n"));
     talk.skip(false, 9_000_000);
-    packets.extend(talk.from_client(GET));
-    packets.extend(talk.from_server(OK));
+    packets.extend(talk.by_client(GET));
+    packets.extend(talk.by_server(OK));
     let expected = ["Destination POST - /big -> 200", "Destination GET h /a -> 200", "Destination GET h /a -> 200"];
     assert_eq!(told(&packets), expected);
 }
@@ -196,14 +195,14 @@ fn skipped_bodies_are_passed_over() {
 fn a_body_beyond_the_sequence_space_is_passed_over() {
     let mut talk = Talk::live(Some(11), Some(22));
     let length = 5_000_000_000_u64;
-    let mut packets = talk.from_client(GET);
-    packets.extend(talk.from_server(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")));
+    let mut packets = talk.by_client(GET);
+    packets.extend(talk.by_server(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")));
     talk.skip(false, 3_000_000_000);
     // Within the body something looks like a head.
-    packets.extend(talk.from_server(OK));
-    talk.skip(false, 2_000_000_000 - OK.len() as u32);
-    packets.extend(talk.from_client(GET));
-    packets.extend(talk.from_server("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"));
+    packets.extend(talk.by_server(OK));
+    talk.skip(false, 2_000_000_000 - u32::try_from(OK.len()).expect("a short text"));
+    packets.extend(talk.by_client(GET));
+    packets.extend(talk.by_server("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"));
     assert_eq!(told(&packets), ["Destination GET h /a -> 200", "Destination GET h /a -> 403"]);
 }
 
@@ -212,13 +211,13 @@ fn a_cut_request_head_is_unknown_and_a_cut_response_head_is_not() {
     let mut talk = Talk::live(None, Some(22));
     let long = format!("GET /long HTTP/1.1\r\nHost: h\r\nCookie: {}\r\nAuthorization: x\r\n\r\n", "c".repeat(20_000));
     let packets = [
-        talk.from_client(&long).into_iter().map(|packet| packet.cut(16_384)).collect(),
-        talk.from_server(format!("HTTP/1.1 200 OK\r\nSet-Cookie: {}\r\n\r\nbody", "c".repeat(9_000)))
+        talk.by_client(&long).into_iter().map(|packet| packet.cut(16_384)).collect(),
+        talk.by_server(format!("HTTP/1.1 200 OK\r\nSet-Cookie: {}\r\n\r\nbody", "c".repeat(9_000)))
             .into_iter()
             .map(|packet| packet.cut(4096))
             .collect(),
-        talk.from_client(GET),
-        talk.from_server(OK),
+        talk.by_client(GET),
+        talk.by_server(OK),
     ];
     assert_eq!(
         told(&packets.concat()),
@@ -229,18 +228,18 @@ fn a_cut_request_head_is_unknown_and_a_cut_response_head_is_not() {
 #[test]
 fn ingress_segments_come_in_any_order() {
     let mut talk = Talk::live(None, Some(22));
-    let parts: Vec<Packet> = GET.as_bytes().chunks(5).flat_map(|part| talk.from_client(part)).collect();
+    let parts: Vec<Packet> = GET.as_bytes().chunks(5).flat_map(|part| talk.by_client(part)).collect();
     let mut packets = vec![parts[0].clone()];
     packets.extend(parts[1..].iter().rev().cloned());
     packets.extend(parts.iter().cloned());
-    packets.extend(talk.from_server(OK));
+    packets.extend(talk.by_server(OK));
     assert_eq!(told(&packets), ["Destination GET h /a -> 200"]);
 }
 
 #[test]
 fn muting_leaves_no_call_unanswered() {
     let mut talk = Talk::live(None, Some(22));
-    let packets: Vec<_> = talk.from_client(GET).into_iter().map(Packet::muting).collect();
+    let packets: Vec<_> = talk.by_client(GET).into_iter().map(Packet::muting).collect();
     assert_eq!(told(&packets), ["Destination GET h /a -> none (unread-protocol)"]);
 }
 
@@ -248,7 +247,7 @@ fn muting_leaves_no_call_unanswered() {
 fn reporters_are_told_by_who_asks_not_by_ports() {
     let mut talk = Talk::live(Some(11), None);
     std::mem::swap(&mut talk.client, &mut talk.server);
-    let packets = [talk.from_client(GET), talk.from_server(OK)].concat();
+    let packets = [talk.by_client(GET), talk.by_server(OK)].concat();
     assert_eq!(packets[0].direction, Direction::Egress);
     let seen = observe(&packets);
     assert_eq!(exchange(&seen[0]).reporter, Reporter::Source);

@@ -16,23 +16,23 @@ fn get(path: u32) -> String {
 #[test]
 fn a_lost_part_of_a_request_head_is_a_gap() {
     let mut talk = Talk::captured();
-    let mut packets = talk.from_client("GET /a HTTP/1.1\r\nHost: h\r\n");
-    talk.from_client("Authorization: Bearer x\r\n");
-    packets.extend(talk.from_client("Accept: */*\r\n\r\n"));
-    packets.extend(talk.from_server(OK));
-    packets.extend(talk.from_client(get(2)));
-    packets.extend(talk.from_server(OK));
+    let mut packets = talk.by_client("GET /a HTTP/1.1\r\nHost: h\r\n");
+    talk.by_client("Authorization: Bearer x\r\n");
+    packets.extend(talk.by_client("Accept: */*\r\n\r\n"));
+    packets.extend(talk.by_server(OK));
+    packets.extend(talk.by_client(get(2)));
+    packets.extend(talk.by_server(OK));
     assert_eq!(told(&packets), ["Destination GET h /a -> 200 (gap)", "Destination GET - /2 -> 200"]);
 }
 
 #[test]
 fn a_lost_request_leaves_its_response_unknown_and_no_other() {
     let mut talk = Talk::captured();
-    let mut packets = [talk.from_client(get(1)), talk.from_server(OK)].concat();
-    talk.from_client(get(2));
-    packets.extend(talk.from_server(OK));
-    packets.extend(talk.from_client(get(3)));
-    packets.extend(talk.from_server(OK));
+    let mut packets = [talk.by_client(get(1)), talk.by_server(OK)].concat();
+    talk.by_client(get(2));
+    packets.extend(talk.by_server(OK));
+    packets.extend(talk.by_client(get(3)));
+    packets.extend(talk.by_server(OK));
     assert_eq!(
         told(&packets),
         ["Destination GET - /1 -> 200", "Destination ? -> 200 (gap)", "Destination GET - /3 -> 200"]
@@ -42,12 +42,12 @@ fn a_lost_request_leaves_its_response_unknown_and_no_other() {
 #[test]
 fn a_lost_response_never_gives_its_request_another() {
     let mut talk = Talk::live(None, Some(22));
-    let mut packets = talk.from_client(get(1));
-    talk.from_server("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
-    packets.extend(talk.from_client(get(2)));
-    packets.extend(talk.from_server(OK).into_iter().map(Packet::lost_before));
-    packets.extend(talk.from_client(get(3)));
-    packets.extend(talk.from_server(OK));
+    let mut packets = talk.by_client(get(1));
+    talk.by_server("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+    packets.extend(talk.by_client(get(2)));
+    packets.extend(talk.by_server(OK).into_iter().map(Packet::lost_before));
+    packets.extend(talk.by_client(get(3)));
+    packets.extend(talk.by_server(OK));
     let expected =
         ["Destination GET - /1 -> none (gap)", "Destination GET - /2 -> 200 (gap)", "Destination GET - /3 -> 200"];
     assert_eq!(told(&packets), expected);
@@ -56,12 +56,12 @@ fn a_lost_response_never_gives_its_request_another() {
 #[test]
 fn a_pipelining_connection_that_lost_a_message_stays_unknown() {
     let mut talk = Talk::live(None, Some(22));
-    let mut packets = [talk.from_client(get(1) + &get(2)), talk.from_server([OK, OK].concat())].concat();
-    packets.extend(talk.from_client(get(3) + &get(4)));
-    talk.from_server(OK);
-    packets.extend(talk.from_server(OK).into_iter().map(Packet::lost_before));
-    packets.extend(talk.from_client(get(5)));
-    packets.extend(talk.from_server(OK));
+    let mut packets = [talk.by_client(get(1) + &get(2)), talk.by_server([OK, OK].concat())].concat();
+    packets.extend(talk.by_client(get(3) + &get(4)));
+    talk.by_server(OK);
+    packets.extend(talk.by_server(OK).into_iter().map(Packet::lost_before));
+    packets.extend(talk.by_client(get(5)));
+    packets.extend(talk.by_server(OK));
     let expected = [
         "Destination GET - /1 -> 200",
         "Destination GET - /2 -> 200",
@@ -75,18 +75,18 @@ fn a_pipelining_connection_that_lost_a_message_stays_unknown() {
 #[test]
 fn a_loss_within_a_body_of_known_length_loses_nothing() {
     let mut talk = Talk::live(None, Some(22));
-    let mut packets = talk.from_client("POST /1 HTTP/1.1\r\nContent-Length: 500\r\n\r\n");
+    let mut packets = talk.by_client("POST /1 HTTP/1.1\r\nContent-Length: 500\r\n\r\n");
     talk.skip(true, 300);
-    packets.extend(talk.from_client([b'x'; 200]).into_iter().map(Packet::lost_before));
-    packets.extend([talk.from_server(OK), talk.from_client(GET), talk.from_server(OK)].concat());
+    packets.extend(talk.by_client([b'x'; 200]).into_iter().map(Packet::lost_before));
+    packets.extend([talk.by_server(OK), talk.by_client(GET), talk.by_server(OK)].concat());
     assert_eq!(told(&packets), ["Destination POST - /1 -> 200", "Destination GET h /a -> 200"]);
 }
 
 #[test]
 fn a_hole_in_a_capture_is_waited_for() {
     let mut talk = Talk::captured();
-    let parts = [talk.from_client(&GET[..18]), talk.from_client(&GET[18..24]), talk.from_client(&GET[24..])].concat();
-    let answer = talk.from_server("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
+    let parts = [talk.by_client(&GET[..18]), talk.by_client(&GET[18..24]), talk.by_client(&GET[24..])].concat();
+    let answer = talk.by_server("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n");
     let late = [&parts[..1], &parts[2..], &parts[1..2], &answer].concat();
     assert_eq!(told(&late), ["Destination GET h /a -> 500"]);
     // The wait ends by traffic time.
@@ -106,12 +106,9 @@ fn memory_and_connections_stay_within_their_limits() {
     let mut seen = Vec::new();
     for socket in 0..500 {
         let mut talk = Talk::live(None, Some(socket));
-        for packet in [
-            talk.from_client(GET),
-            talk.from_server(OK),
-            talk.from_client(format!("GET /{} HTTP/1.1\r\n", "l".repeat(5000))),
-        ]
-        .concat()
+        for packet in
+            [talk.by_client(GET), talk.by_server(OK), talk.by_client(format!("GET /{} HTTP/1.1\r\n", "l".repeat(5000)))]
+                .concat()
         {
             tracker.segment(&packet.segment(), &mut |observation| seen.push(observation));
             let tracked = tracker.tracked();
@@ -130,7 +127,7 @@ fn memory_and_connections_stay_within_their_limits() {
 #[test]
 fn idle_connections_are_forgotten() {
     let mut talk = Talk::captured();
-    let (mut seen, mut tracker) = observe_open(&talk.from_client(GET));
+    let (mut seen, mut tracker) = observe_open(&talk.by_client(GET));
     tracker.advance(Timestamp(talk.time + 3_600_000_000_000), &mut |observation| seen.push(observation));
     assert_eq!(lines(&seen), ["Destination GET h /a -> none"]);
     assert_eq!(tracker.tracked().connections, 0);
@@ -139,7 +136,7 @@ fn idle_connections_are_forgotten() {
 #[test]
 fn segments_after_the_end_are_not_read_again() {
     let mut talk = Talk::captured();
-    let packets = [talk.from_client(GET), talk.from_server(OK), talk.close()].concat();
+    let packets = [talk.by_client(GET), talk.by_server(OK), talk.close()].concat();
     let again = [packets.clone(), packets].concat();
     assert_eq!(told(&again), ["Destination GET h /a -> 200"]);
 }
@@ -147,10 +144,10 @@ fn segments_after_the_end_are_not_read_again() {
 #[test]
 fn a_syn_on_an_ended_connection_begins_another() {
     let mut talk = Talk::captured();
-    let first = [talk.from_client(GET), talk.from_server(OK), talk.close()].concat();
+    let first = [talk.by_client(GET), talk.by_server(OK), talk.close()].concat();
     let mut talk = Talk { client_next: 777, server_next: 888, ..talk };
-    let mut syn = talk.from_client("");
+    let mut syn = talk.by_client("");
     syn[0].syn = true;
-    let second = [syn, talk.from_client(GET), talk.from_server(OK)].concat();
+    let second = [syn, talk.by_client(GET), talk.by_server(OK)].concat();
     assert_eq!(told(&[first, second].concat()), ["Destination GET h /a -> 200"; 2]);
 }

@@ -73,8 +73,8 @@ proptest! {
             exchanges = vec![(requests.concat(), responses.concat())];
         }
         for (request, response) in exchanges {
-            packets.extend(cut(&request, &places).into_iter().flat_map(|part| talk.from_client(part)));
-            packets.extend(cut(&response, &places).into_iter().flat_map(|part| talk.from_server(part)));
+            packets.extend(cut(&request, &places).into_iter().flat_map(|part| talk.by_client(part)));
+            packets.extend(cut(&response, &places).into_iter().flat_map(|part| talk.by_server(part)));
         }
         let expected: Vec<String> = calls.iter().map(|(_, _, line)| format!("Destination {line}")).collect();
         prop_assert_eq!(told(&packets), expected);
@@ -91,7 +91,7 @@ proptest! {
         let mut talk = if complete { Talk::captured() } else { Talk::live(None, Some(2)) };
         let mut packets = talk.connect();
         for (request, response, _) in &calls {
-            let mut burst: Vec<Packet> = cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)).collect();
+            let mut burst: Vec<Packet> = cut(request, &places).into_iter().flat_map(|part| talk.by_client(part)).collect();
             // The first segment stands: without a SYN nothing tells that others belong before it.
             if burst.len() > 2 {
                 for (at, place) in order.iter().enumerate() {
@@ -104,7 +104,7 @@ proptest! {
                 }
             }
             packets.extend(burst);
-            packets.extend(talk.from_server(response));
+            packets.extend(talk.by_server(response));
         }
         let expected: Vec<String> = calls.iter().map(|(_, _, line)| format!("Destination {line}")).collect();
         let told = told(&packets);
@@ -124,8 +124,8 @@ proptest! {
         let mut talk = Talk::live(Some(1), Some(2));
         let mut packets = talk.connect();
         for (request, response, _) in &calls {
-            packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)));
-            packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.from_server(part)));
+            packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.by_client(part)));
+            packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.by_server(part)));
         }
         let expected: Vec<String> = calls.iter().map(|(_, _, line)| format!("Destination {line}")).collect();
         prop_assert_eq!(told(&packets), expected);
@@ -142,8 +142,8 @@ proptest! {
         let mut talk = if complete { Talk::captured() } else { Talk::live(None, Some(2)) };
         let mut packets = talk.connect();
         for (request, response, _) in &calls {
-            packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.from_client(part)));
-            packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.from_server(part)));
+            packets.extend(cut(request, &places).into_iter().flat_map(|part| talk.by_client(part)));
+            packets.extend(cut(response, &places).into_iter().flat_map(|part| talk.by_server(part)));
         }
         let connecting = if complete { 2 } else { 0 };
         let at = connecting + lost.index(packets.len() - connecting);
@@ -171,7 +171,7 @@ proptest! {
             let mut talk = if flags & 1 == 0 { Talk::captured() } else { Talk::live(Some(socket), Some(socket ^ 1)) };
             talk.sockets.1 = Some(socket ^ 1);
             talk.time = step as u64 * 50_000_000;
-            let mut packets = if client { talk.from_client(texts[text]) } else { talk.from_server(texts[text]) };
+            let mut packets = if client { talk.by_client(texts[text]) } else { talk.by_server(texts[text]) };
             for packet in &mut packets {
                 packet.sequence = u32::from(sequence % 512).wrapping_sub(256);
                 packet.syn = flags & 0x42 == 0x42;

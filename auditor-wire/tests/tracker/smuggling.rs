@@ -9,7 +9,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 /// The first exchange's line and deviations.
 fn first(request: &str) -> (String, Deviations) {
     let mut talk = Talk::captured();
-    let seen = observe(&[talk.from_client(request), talk.from_server(OK)].concat());
+    let seen = observe(&[talk.by_client(request), talk.by_server(OK)].concat());
     let Some(Observation::Exchange(exchange)) = seen.first() else { panic!("no exchange for {request:?}: {seen:?}") };
     (lines(&seen).remove(0), exchange.deviations)
 }
@@ -28,11 +28,11 @@ fn ambiguous_lengths_are_flagged_and_taint_what_follows() {
     for shape in shapes {
         let mut talk = Talk::captured();
         let packets = [
-            talk.from_client(format!("POST /f HTTP/1.1\r\nHost: h\r\n{shape}\r\n\r\n0\r\n\r\n{smuggled}")),
-            talk.from_server(OK),
-            talk.from_server(OK),
-            talk.from_client(smuggled),
-            talk.from_server(OK),
+            talk.by_client(format!("POST /f HTTP/1.1\r\nHost: h\r\n{shape}\r\n\r\n0\r\n\r\n{smuggled}")),
+            talk.by_server(OK),
+            talk.by_server(OK),
+            talk.by_client(smuggled),
+            talk.by_server(OK),
         ];
         let told = told(&packets.concat());
         assert_eq!(told[0], "Destination POST h /f -> 200", "{shape}");
@@ -82,12 +82,12 @@ fn garbage_between_requests_is_unknown() {
     let mut talk = Talk::captured();
     let request = "GET /f HTTP/1.1\r\n\r\n";
     let packets = [
-        talk.from_client(request),
-        talk.from_server(OK),
-        talk.from_client("garbage\r\n\r\n"),
-        talk.from_server("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n"),
-        talk.from_client(request),
-        talk.from_server(OK),
+        talk.by_client(request),
+        talk.by_server(OK),
+        talk.by_client("garbage\r\n\r\n"),
+        talk.by_server("HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n"),
+        talk.by_client(request),
+        talk.by_server(OK),
     ];
     let expected =
         ["Destination GET - /f -> 200", "Destination ? -> 400 (malformed)", "Destination GET - /f -> 200 (malformed)"];
@@ -98,11 +98,11 @@ fn garbage_between_requests_is_unknown() {
 fn a_response_in_a_body_answers_nothing() {
     let mut talk = Talk::captured();
     let packets = [
-        talk.from_client("GET /f HTTP/1.1\r\n\r\n"),
-        talk.from_server(format!("HTTP/1.1 403 No\r\nContent-Length: {}\r\n\r\n", OK.len())),
-        talk.from_server(OK),
-        talk.from_client("GET /g HTTP/1.1\r\n\r\n"),
-        talk.from_server(OK),
+        talk.by_client("GET /f HTTP/1.1\r\n\r\n"),
+        talk.by_server(format!("HTTP/1.1 403 No\r\nContent-Length: {}\r\n\r\n", OK.len())),
+        talk.by_server(OK),
+        talk.by_client("GET /g HTTP/1.1\r\n\r\n"),
+        talk.by_server(OK),
     ];
     assert_eq!(told(&packets.concat()), ["Destination GET - /f -> 403", "Destination GET - /g -> 200"]);
 }

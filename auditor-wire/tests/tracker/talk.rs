@@ -114,11 +114,11 @@ impl Talk {
         Self { sockets: (client, server), complete: false, ..Self::captured() }
     }
 
-    pub(crate) fn from_client(&mut self, bytes: impl AsRef<[u8]>) -> Vec<Packet> {
+    pub(crate) fn by_client(&mut self, bytes: impl AsRef<[u8]>) -> Vec<Packet> {
         self.send(true, bytes.as_ref(), false)
     }
 
-    pub(crate) fn from_server(&mut self, bytes: impl AsRef<[u8]>) -> Vec<Packet> {
+    pub(crate) fn by_server(&mut self, bytes: impl AsRef<[u8]>) -> Vec<Packet> {
         self.send(false, bytes.as_ref(), false)
     }
 
@@ -137,8 +137,7 @@ impl Talk {
 
     /// Both ends connect. The kernel does not tell of it.
     pub(crate) fn connect(&mut self) -> Vec<Packet> {
-        let mut packets =
-            if self.complete { [self.from_client(""), self.from_server("")].concat() } else { Vec::new() };
+        let mut packets = if self.complete { [self.by_client(""), self.by_server("")].concat() } else { Vec::new() };
         packets.iter_mut().for_each(|packet| packet.syn = true);
         packets
     }

@@ -1,0 +1,108 @@
+//! HTTP calls between two processes for machines that have nothing but a kernel: a server in a second process, keep-alive
+//! connections over IPv4 and IPv6, and for each call made one line of JSON that says what must be said of it.
+//!
+//! `vm-case CALLS` makes that many calls on each connection and ends.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Read as _, Write as _, stdin, stdout},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio, id},
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use auditor_tests::http1::{Responses, header};
+use serde_json::json;
+
+/// A kind of call: route, header, kind of credential, verdict, status, outcome.
+type Case = (&'static str, &'static str, Option<&'static str>, &'static str, u16, &'static str);
+
+const CASES: [Case; 4] = [
+    ("open", "", None, "unauthenticated", 200, "accepted"),
+    ("guarded", "", None, "unauthenticated", 401, "refused"),
+    ("guarded", "Authorization: Bearer opaque-token-4711\r\n", Some("bearer-opaque"), "authenticated", 200, "accepted"),
+    ("guarded", "X-API-Key: key-4711-4711\r\n", Some("api-key"), "weak", 200, "accepted"),
+];
+
+fn main() -> Result<()> {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match &words[..] {
+        [word] if word == "serve" => serve(),
+        [calls] => call(calls.parse().with_context(|| format!("{calls}: not a number of calls"))?),
+        _ => bail!("usage: vm-case CALLS"),
+    }
+}
+
+/// Listens on an ephemeral port of both loopbacks, prints the ports, and answers until standard input ends.
+fn serve() -> Result<()> {
+    let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0))?;
+    writeln!(stdout(), "{}\n{}", v4.local_addr()?, v6.local_addr()?)?;
+    for listener in [v4, v6] {
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that goes away ends its connection, nothing else.
+                thread::spawn(move || drop(answer(stream)));
+            }
+        });
+    }
+    stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn answer(stream: TcpStream) -> Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Ok(());
+            }
+        }
+        let known = header(&head, "authorization").or(header(&head, "x-api-key")).is_some();
+        let status = if head.starts_with("GET /guarded/") && !known { "401 Unauthorized" } else { "200 OK" };
+        writer.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nok").as_bytes())?;
+    }
+}
+
+/// Ends the server with the client.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn call(calls: usize) -> Result<()> {
+    let program = env::current_exe()?;
+    let mut server = Server(Command::new(&program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+    let output = server.0.stdout.take().context("standard output is piped")?;
+    let mut out = stdout().lock();
+    for line in BufReader::new(output).lines().take(2) {
+        let address: SocketAddr = line?.parse()?;
+        let mut connection = Responses::new(TcpStream::connect(address)?);
+        for number in 0..calls {
+            let (route, header, credential, verdict, status, outcome) = CASES[number % CASES.len()];
+            let path = format!("/{route}/{}-{number}", address.port());
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+            connection.get_mut().write_all(request.as_bytes())?;
+            let response = connection.next("GET", false)?;
+            ensure!(response.status == status, "{path} answered {}, not {status}", response.status);
+            let expected = json!({
+                "source": {"process": {"pid": id(), "executable": program}},
+                "destination": {"port": address.port(), "process": {"pid": server.0.id(), "executable": program}},
+                "request": {"method": "GET", "path": path},
+                "response": {"status": status},
+                "credentials": credential.iter().map(|kind| json!({"kind": kind})).collect::<Vec<_>>(),
+                "verdict": verdict,
+                "outcome": outcome,
+            });
+            writeln!(out, "{expected}")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Credentials with a random canary in them: whatever the auditor prints, the canary must not be in it.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+
+/// How a call proves who makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// It does not.
+    None,
+    /// A bearer token of no known shape.
+    BearerOpaque,
+    /// A signed JWT of five minutes.
+    BearerJwt,
+    /// Basic.
+    Basic,
+    /// Digest.
+    Digest,
+    /// A key in `X-API-Key`.
+    ApiKey,
+    /// A session cookie.
+    SessionCookie,
+    /// An RFC 9421 signature.
+    HttpSignature,
+    /// AWS Signature Version 4.
+    AwsSigv4,
+    /// A DPoP-bound token and its proof.
+    Dpop,
+    /// SPNEGO.
+    Negotiate,
+    /// A JWT in a header of its own.
+    InternalJwt,
+    /// A key in the query string.
+    QueryKey,
+}
+
+/// What goes on the wire for a [`Proof`].
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+    /// Query string, without `?`.
+    pub query: Option<String>,
+    /// The texts that must appear nowhere.
+    pub secrets: Vec<String>,
+}
+
+impl Proof {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::None,
+        Self::BearerOpaque,
+        Self::Basic,
+        Self::ApiKey,
+        Self::BearerJwt,
+        Self::SessionCookie,
+        Self::HttpSignature,
+        Self::AwsSigv4,
+        Self::Digest,
+        Self::InternalJwt,
+        Self::Negotiate,
+        Self::Dpop,
+        Self::QueryKey,
+    ];
+
+    /// The kind as records carry it; `None` for no credential.
+    #[must_use]
+    pub fn kind(self) -> Option<&'static str> {
+        Some(match self {
+            Self::None => return None,
+            Self::BearerOpaque => "bearer-opaque",
+            Self::BearerJwt => "bearer-jwt",
+            Self::Basic => "basic",
+            Self::Digest => "digest",
+            Self::ApiKey | Self::QueryKey => "api-key",
+            Self::SessionCookie => "session-cookie",
+            Self::HttpSignature => "http-signature",
+            Self::AwsSigv4 => "aws-sigv4",
+            Self::Dpop => "dpop",
+            Self::Negotiate => "negotiate",
+            Self::InternalJwt => "internal-jwt",
+        })
+    }
+
+    /// The rules that speak against it wherever it is used.
+    #[must_use]
+    pub fn findings(self) -> &'static [&'static str] {
+        match self {
+            Self::Basic => &["basic-credential"],
+            Self::ApiKey => &["static-api-key"],
+            Self::QueryKey => &["credential-in-url", "static-api-key"],
+            _ => &[],
+        }
+    }
+
+    /// Whether the servers' `/guarded` lets it in: they look at headers only.
+    #[must_use]
+    pub fn opens_guarded(self) -> bool {
+        !matches!(self, Self::None | Self::QueryKey)
+    }
+
+    /// What goes on the wire, with `canary` as the secret part. `canary` is 40 hexadecimal digits.
+    #[must_use]
+    pub fn send(self, canary: &str) -> Sent {
+        let mut secrets = vec![canary.to_owned(), BASE64_STANDARD.encode(canary)];
+        let mut query = None;
+        let header = |name: &str, value: String| vec![(name.to_owned(), value)];
+        let authorization = |value: String| header("Authorization", value);
+        let headers = match self {
+            Self::None => return Sent::default(),
+            Self::BearerOpaque => authorization(format!("Bearer {canary}")),
+            Self::BearerJwt => authorization(format!("Bearer {}", jwt(canary))),
+            Self::Basic => {
+                let pair = BASE64_STANDARD.encode(format!("oracle:{canary}"));
+                secrets.push(pair.clone());
+                authorization(format!("Basic {pair}"))
+            }
+            Self::Digest => authorization(format!(
+                "Digest username=\"oracle\", realm=\"inside\", nonce=\"n1\", uri=\"/\", qop=auth, nc=00000001, cnonce=\"c\", \
+                 response=\"{canary}\""
+            )),
+            Self::ApiKey => header("X-API-Key", canary.to_owned()),
+            Self::SessionCookie => header("Cookie", format!("theme=dark; sessionid={canary}")),
+            Self::HttpSignature => vec![
+                ("Signature-Input".into(), "sig1=(\"@method\" \"@path\");created=1790000000;keyid=\"oracle\"".into()),
+                ("Signature".into(), format!("sig1=:{}:", BASE64_STANDARD.encode(canary))),
+            ],
+            Self::AwsSigv4 => authorization(format!(
+                "AWS4-HMAC-SHA256 Credential=AKIAORACLE/20261122/eu-west-1/execute-api/aws4_request, SignedHeaders=host, \
+                 Signature={canary}"
+            )),
+            Self::Dpop => vec![("Authorization".into(), format!("DPoP {canary}")), ("DPoP".into(), jwt(canary))],
+            Self::Negotiate => authorization(format!("Negotiate {}", BASE64_STANDARD.encode(canary))),
+            Self::InternalJwt => header("X-Internal-Auth", jwt(canary)),
+            Self::QueryKey => {
+                query = Some(format!("page=2&api_key={canary}"));
+                Vec::new()
+            }
+        };
+        secrets.push(BASE64_URL_SAFE_NO_PAD.encode(canary));
+        Sent { headers, query, secrets }
+    }
+}
+
+/// A JWT of five minutes whose signature is made of the canary.
+fn jwt(canary: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    jwt_of(
+        r#"{"alg":"RS256","typ":"JWT","kid":"oracle"}"#,
+        &format!(
+            r#"{{"iss":"https://issuer.internal","sub":"oracle","aud":["inventory"],"scope":"items:read","iat":{now},"exp":{}}}"#,
+            now + 300
+        ),
+        canary,
+    )
+}
+
+/// A JWT of the given header and claims, signed with nothing that verifies.
+#[must_use]
+pub fn jwt_of(header: &str, claims: &str, signature: &str) -> String {
+    let parts = [header, claims, signature].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+    parts.join(".")
+}
+
+/// 40 random hexadecimal digits.
+///
+/// # Panics
+/// When the kernel gives no random bytes.
+#[must_use]
+pub fn canary() -> String {
+    let mut bytes = [0_u8; 20];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("the kernel gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,132 @@
+//! Two network namespaces joined by a veth pair; gone when dropped.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    path::Path,
+    process::{Command, Stdio, id},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{process::output, tools::program};
+
+/// A service's address, which only a DNAT rule of the client's namespace leads anywhere. No link has 10.236 or above.
+pub const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace to start processes in.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    name: String,
+    file: Arc<File>,
+}
+
+/// Namespaces `client` and `server`, joined by a veth pair. Removed when dropped.
+#[derive(Debug)]
+pub struct Pair {
+    /// Where clients run.
+    pub client: Namespace,
+    /// Where servers run.
+    pub server: Namespace,
+    /// The servers' addresses, IPv4 and IPv6; other runs have others.
+    pub addresses: [IpAddr; 2],
+    _guard: Guard,
+}
+
+/// Deletes the namespaces it knows; with a namespace its end of the veth pair goes.
+#[derive(Debug, Default)]
+struct Guard(Vec<String>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            if let Err(error) = ip(&["netns", "delete", name]) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+impl Namespace {
+    fn create(name: String, guard: &mut Guard) -> Result<Self> {
+        ip(&["netns", "add", &name])?;
+        guard.0.push(name.clone());
+        let path = Path::new("/run/netns").join(&name);
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let namespace = Self { name, file: Arc::new(file) };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    fn ip(&self, words: &[&str]) -> Result<String> {
+        ip(&[&["-netns", &self.name], words].concat())
+    }
+
+    /// Lets a command run in this namespace.
+    pub fn enter(&self, command: &mut Command) {
+        let file = Arc::clone(&self.file);
+        // SAFETY: setns is async-signal-safe; the descriptor stays open as long as the closure.
+        unsafe {
+            command.pre_exec(move || match libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+    }
+
+    /// Loads nftables rules in this namespace.
+    ///
+    /// # Errors
+    /// When nft refuses them.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let mut command = Command::new(program("nft")?);
+        command.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        self.enter(&mut command);
+        let mut child = command.spawn().context("cannot start nft")?;
+        child.stdin.take().context("standard input is piped")?.write_all(rules.as_bytes())?;
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!("nft: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+}
+
+impl Pair {
+    /// Makes both namespaces and joins them.
+    ///
+    /// # Errors
+    /// When a step fails; what was made is removed.
+    pub fn create() -> Result<Self> {
+        let prefix = format!("auditor-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut guard = Guard::default();
+        let client = Namespace::create(format!("{prefix}-client"), &mut guard)?;
+        let server = Namespace::create(format!("{prefix}-server"), &mut guard)?;
+        client.ip(&["link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", &server.name])?;
+        let number = u16::try_from(id() % 60_000)?;
+        let [high, low] = number.to_be_bytes();
+        for (namespace, last) in [(&client, 1), (&server, 2)] {
+            let (v4, v6) = (format!("10.{high}.{low}.{last}/24"), format!("fd00:{number:x}::{last}/64"));
+            namespace.ip(&["address", "add", &v4, "dev", "veth0"])?;
+            namespace.ip(&["address", "add", &v6, "dev", "veth0", "nodad"])?;
+            namespace.ip(&["link", "set", "veth0", "up"])?;
+        }
+        let v4 = Ipv4Addr::new(10, high, low, 2);
+        let v6 = Ipv6Addr::new(0xfd00, number, 0, 0, 0, 0, 0, 2);
+        // The service's address is nowhere on a link: the route only has to lead out for DNAT to be asked.
+        client.ip(&["route", "add", &SERVICE.to_string(), "via", &v4.to_string()])?;
+        Ok(Self { client, server, addresses: [v4.into(), v6.into()], _guard: guard })
+    }
+}
+
+fn ip(words: &[&str]) -> Result<String> {
+    output(Command::new(program("ip")?).args(words))
+}
