@@ -315,10 +315,10 @@ fn the_running_kernel_has_functions_and_enumerators() {
     assert!(btf.len() > 1000);
 }
 
-/// The fuzz target's committed seeds are what the writer here writes: valid BTF, so that the fuzzer starts deep inside.
-/// `AUDITOR_WRITE_SEEDS=1` writes them anew.
+/// The fuzz target's committed seeds are valid BTF, so that the fuzzer starts deep inside. `AUDITOR_WRITE_SEEDS=1` writes them
+/// anew with the writer here.
 #[test]
-fn the_fuzz_seeds_are_current() {
+fn the_fuzz_seeds_are_btf() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/btf");
     for (name, bytes) in [("sample", sample()), ("complete", complete(""))] {
         let path = directory.join(name);
@@ -326,11 +326,8 @@ fn the_fuzz_seeds_are_current() {
             std::fs::create_dir_all(&directory).unwrap();
             std::fs::write(&path, &bytes).unwrap();
         }
-        assert!(
-            std::fs::read(&path).unwrap() == bytes,
-            "{name} differs; run with AUDITOR_WRITE_SEEDS=1 to write it anew"
-        );
-        assert!(Btf::parse(&bytes).is_ok());
+        let seed = std::fs::read(&path).unwrap();
+        assert!(!Btf::parse(&seed).unwrap().is_empty(), "{name} holds no type");
     }
 }
 
