@@ -323,3 +323,6 @@ impl TrafficClock {
         Timestamp(self.latest.saturating_add(u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
+
+#[cfg(test)]
+mod tests;

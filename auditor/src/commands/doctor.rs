@@ -58,7 +58,8 @@ fn diagnose() -> Diagnosis {
     let facts = Capabilities::read().facts();
     let reason = live::open(&Config::default()).err().map(|failure| failure.to_string());
     let live_capture = reason.is_none();
-    let existing = "names the processes of sockets that exist at the start, through iter/task_file or else sock_diag and procfs";
+    let existing =
+        "names the processes of sockets that exist at the start, through iter/task_file or else sock_diag and procfs";
     let hooks = vec![
         Hook {
             name: "cgroup_skb/egress",

@@ -22,8 +22,7 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let look = Look::of_stdout();
     let only_report = matches!(arguments.output, Output::Report | Output::Markdown);
     let outputs = Outputs::new();
-    let outputs =
-        if only_report || arguments.report { outputs.with_report(stages::report(&config)) } else { outputs };
+    let outputs = if only_report || arguments.report { outputs.with_report(stages::report(&config)) } else { outputs };
     let outputs = match arguments.output {
         Output::Text => outputs.with_writer(Stream::new(io::stdout(), look), WhenFull::Drop),
         Output::Jsonl => outputs.with_writer(JsonLines::new(io::stdout()), WhenFull::Drop),
