@@ -1,9 +1,12 @@
 //! Set-up, builds, tests and benches: people and CI run the same verbs. No product code.
 
 mod apt;
+mod checks;
 mod ebpf;
+mod fuzz;
 mod process;
 mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -35,6 +38,21 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
+    /// Checks format, house rules and lints
+    Lint,
+    /// Runs all tests, cheapest first, or the tiers that are named
+    Test {
+        /// What to run; everything when absent
+        tiers: Vec<test::Tier>,
+    },
+    /// Runs fuzz targets from their committed corpora
+    Fuzz {
+        /// The target; all of them when absent
+        target: Option<String>,
+        /// How long each runs
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Boots the auditor on stock kernels under QEMU and checks what it says of real calls there
     Vm {
         /// Series of a kernel, such as 6.1; all of them when absent
@@ -58,7 +76,13 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
-        Verb::Vm { kernels } => vm::run_matrix(&kernels, &process::root().join("target/release/auditor")),
+        Verb::Lint => test::lint(),
+        Verb::Test { tiers } => test::run_tiers(&tiers),
+        Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
+        Verb::Vm { kernels } => {
+            test::build()?;
+            vm::run_matrix(&kernels, &test::auditor())
+        }
     }
 }
 

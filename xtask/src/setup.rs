@@ -20,6 +20,7 @@ const LLVM: &str = "/usr/lib/llvm-22";
 /// What the tests, the demo and the bench run, and the command that shows each is there.
 const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
+    ("c++", "g++"),
     ("curl", "curl"),
     ("wrk", "wrk"),
     ("tshark", "tshark"),

@@ -31,7 +31,7 @@ const CALLS: &[Call] = &[
 pub(crate) fn initramfs(auditor: &Path) -> Result<Vec<u8>> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup --tests`")?;
     let mut archive = Archive::default();
-    for folder in ["proc", "sys", "dev", "tmp"] {
+    for folder in ["proc", "sys", "dev", "run"] {
         archive.folder(folder);
     }
     archive.program("init", INIT.as_bytes());

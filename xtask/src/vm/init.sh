@@ -1,12 +1,11 @@
 #!/bin/busybox sh
 # PID 1 of the guest: a server, a client, the auditor between them; what it found goes to the console, framed by "@@" lines.
-/bin/busybox mkdir -p /bin /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
@@ -18,7 +17,7 @@ until_judged() {
     path=$1
     shift
     tries=0
-    until grep -q "\"$path\"" /tmp/records; do
+    until grep -q "\"$path\"" /run/records; do
         tries=$((tries + 1))
         [ "$tries" -gt 60 ] && return
         kill -0 "$auditor" 2>/dev/null || return
@@ -29,8 +28,8 @@ until_judged() {
 
 httpd -p 127.0.0.1:8080 -h /www -c /etc/httpd.conf
 httpd -p '[::1]:8080' -h /www -c /etc/httpd.conf
-: >/tmp/records
-auditor watch --output jsonl >/tmp/records 2>/tmp/log &
+: >/run/records
+auditor watch --output jsonl >/run/records 2>/run/log &
 auditor=$!
 until_judged /ready call http://127.0.0.1:8080/ready
 
@@ -44,8 +43,8 @@ kill "$auditor"
 wait "$auditor"
 echo "@@ status $?"
 echo "@@ records"
-cat /tmp/records
+cat /run/records
 echo "@@ log"
-cat /tmp/log
+cat /run/log
 echo "@@ end"
 poweroff -f

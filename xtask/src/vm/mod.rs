@@ -40,14 +40,11 @@ pub(crate) fn run_matrix(series: &[String], auditor: &Path) -> Result<()> {
     {
         let start = Instant::now();
         let result = kernel::image(*release).and_then(|image| {
-            let console = boot(&image, &initramfs)?;
             let log = image.with_file_name("console.log");
-            fs::write(&log, &console)?;
+            let console = boot(&image, &initramfs, &log)?;
             let report = Report::parse(&console);
-            report
-                .check(&format!("{}.", release.series))
-                .map(|()| report.kernel)
-                .with_context(|| log.display().to_string())
+            report.check(&format!("{}.", release.series)).with_context(|| log.display().to_string())?;
+            Ok(report.kernel)
         });
         let seconds = start.elapsed().as_secs();
         match result {
