@@ -1,6 +1,7 @@
 //! Set-up, builds, tests and benches: people and CI run the same verbs. No product code.
 
 mod apt;
+mod bench;
 mod checks;
 mod ebpf;
 mod fuzz;
@@ -59,6 +60,11 @@ enum Verb {
         #[arg(long = "kernel")]
         kernels: Vec<String>,
     },
+    /// Measures what the auditor costs, prints a table and keeps it in docs/performance.md
+    Bench {
+        #[command(flatten)]
+        options: bench::Options,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +82,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
+        Verb::Bench { options } => bench::run_bench(options),
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),

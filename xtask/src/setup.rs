@@ -23,6 +23,8 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("c++", "g++"),
     ("curl", "curl"),
     ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("taskset", "util-linux"),
     ("tshark", "tshark"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

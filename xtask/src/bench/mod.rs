@@ -1,0 +1,280 @@
+//! What the auditor costs: rounds with and without it in turn, so that a busy machine slows both alike; then the criterion
+//! benches of its parts. Figures are ratios and costs per exchange of one run, never compared with another machine's.
+
+mod criterion;
+mod rig;
+mod table;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{
+    rig::{Counters, Load, Observer, Server, fixed_rate, flat_out},
+    table::Row,
+};
+use crate::{
+    process::{is_root, print, root, say},
+    setup, test,
+};
+
+/// What to measure.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Options {
+    /// Pairs of rounds, one with the auditor and one without
+    #[arg(long, default_value_t = 6)]
+    rounds: u32,
+    /// Length of a round
+    #[arg(long, default_value_t = 4)]
+    seconds: u32,
+    /// Requests per second of the fixed-rate rounds
+    #[arg(long, default_value_t = 4000)]
+    rate: u32,
+    /// Leave out the criterion benches
+    #[arg(long)]
+    no_parts: bool,
+    /// Do not write the figures into docs/performance.md
+    #[arg(long)]
+    no_write: bool,
+}
+
+/// Connections held open for the measure of memory.
+const CONNECTIONS: usize = 10_000;
+
+/// Measures, prints a table and writes it into `docs/performance.md`.
+///
+/// # Errors
+/// When a part of the rig is missing or fails.
+pub(crate) fn run_bench(options: Options) -> Result<()> {
+    if !is_root() {
+        bail!("live capture needs root: run `sudo -E cargo xtask bench`");
+    }
+    setup::test_programs()?;
+    test::build()?;
+    let rows = Bench::new(options)?.run()?;
+    let parts = if options.no_parts { Vec::new() } else { criterion::measure()? };
+    print(&table::text(&rows, &parts))?;
+    if !options.no_write {
+        let file = root().join("docs/performance.md");
+        table::write(&file, &rows, &parts, options)?;
+        say(format!("written into {}", file.display()));
+    }
+    Ok(())
+}
+
+struct Bench {
+    options: Options,
+    folder: PathBuf,
+    auditor: PathBuf,
+    server: Server,
+}
+
+/// One round beside the auditor.
+struct Watched {
+    load: Load,
+    server_cpu: f64,
+    counted: Counters,
+}
+
+impl Bench {
+    fn new(options: Options) -> Result<Self> {
+        let folder = root().join("target/bench");
+        let server = Server::start(&folder)?;
+        Ok(Self { options, auditor: test::auditor(), folder, server })
+    }
+
+    fn run(&self) -> Result<Vec<Row>> {
+        // Warms the server and the processors' clocks.
+        flat_out(self.server.port, 1)?;
+        let mut rows = self.flat_out_rows()?;
+        rows.extend(self.fixed_rate_rows()?);
+        rows.push(self.program_row()?);
+        rows.push(self.memory_row()?);
+        Ok(rows)
+    }
+
+    fn flat_out_rows(&self) -> Result<Vec<Row>> {
+        let load = || flat_out(self.server.port, self.options.seconds);
+        let pairs = self.pairs("flat out", &load)?;
+        let judged: f64 = pairs.iter().map(|(_, with)| with.counted.exchanges).sum();
+        let requests: f64 = pairs.iter().map(|(_, with)| with.load.requests).sum();
+        let lost: f64 = pairs.iter().map(|(_, with)| with.counted.lost).sum();
+        Ok(vec![
+            Row::spread(
+                "throughput flat out, without the auditor",
+                "requests/s",
+                0,
+                &each(&pairs, |pair| pair.0.0.rate),
+            ),
+            Row::spread(
+                "throughput flat out, with / without",
+                "ratio",
+                3,
+                &each(&pairs, |(without, with)| with.load.rate / without.0.rate),
+            )
+            .at_least(0.95),
+            Row::spread(
+                "auditor CPU per exchange, flat out",
+                "us",
+                2,
+                &each(&pairs, |(_, with)| micros(with.counted.cpu_seconds, with.load.requests)),
+            )
+            .at_most(2.0),
+            Row::value("exchanges judged / requests made, flat out", "ratio", 4, judged / requests),
+            Row::value("records lost, flat out", "records", 0, lost).at_most(0.0),
+        ])
+    }
+
+    fn fixed_rate_rows(&self) -> Result<Vec<Row>> {
+        let rate = self.options.rate;
+        let load = || fixed_rate(self.server.port, rate, self.options.seconds);
+        let pairs = self.pairs("fixed rate", &load)?;
+        let ratio = |(without, with): &((Load, f64), Watched)| {
+            (with.server_cpu / with.load.requests) / (without.1 / without.0.requests)
+        };
+        Ok(vec![
+            Row::spread(
+                &format!("auditor CPU per exchange at {rate}/s"),
+                "us",
+                2,
+                &each(&pairs, |(_, with)| micros(with.counted.cpu_seconds, with.load.requests)),
+            ),
+            Row::spread(
+                &format!("server CPU per request at {rate}/s, with / without"),
+                "ratio",
+                3,
+                &each(&pairs, ratio),
+            ),
+            Row::value(
+                &format!("exchanges judged / requests made at {rate}/s"),
+                "ratio",
+                4,
+                pairs.iter().map(|(_, with)| with.counted.exchanges).sum::<f64>()
+                    / pairs.iter().map(|(_, with)| with.load.requests).sum::<f64>(),
+            ),
+        ])
+    }
+
+    /// Rounds without and with the auditor; which comes first alternates.
+    fn pairs(&self, name: &str, load: &dyn Fn() -> Result<Load>) -> Result<Vec<((Load, f64), Watched)>> {
+        let mut pairs = Vec::new();
+        for round in 0..self.options.rounds {
+            say(format!("{name}: pair {} of {}", round + 1, self.options.rounds));
+            pairs.push(if round % 2 == 0 {
+                let without = self.bare(load)?;
+                (without, self.watched(load)?)
+            } else {
+                let with = self.watched(load)?;
+                (self.bare(load)?, with)
+            });
+        }
+        Ok(pairs)
+    }
+
+    fn bare(&self, load: &dyn Fn() -> Result<Load>) -> Result<(Load, f64)> {
+        let before = self.server.cpu_seconds()?;
+        let load = load()?;
+        Ok((load, self.server.cpu_seconds()? - before))
+    }
+
+    fn watched(&self, load: &dyn Fn() -> Result<Load>) -> Result<Watched> {
+        let observer = Observer::start(&self.auditor, &self.folder)?;
+        let before = observer.settled()?;
+        let (load, server_cpu) = self.bare(load)?;
+        Ok(Watched { load, server_cpu, counted: observer.settled()?.since(before) })
+    }
+
+    /// Time in the kernel programs; the kernel's own clock costs some 50 ns a run, so this round counts for nothing else.
+    fn program_row(&self) -> Result<Row> {
+        let _statistics = Statistics::on()?;
+        say("kernel programs");
+        let with = self.watched(&|| flat_out(self.server.port, self.options.seconds))?;
+        Ok(Row::value(
+            "kernel program time per run, with the kernel's clock",
+            "ns",
+            0,
+            with.counted.run_nanoseconds / with.counted.runs,
+        )
+        .at_most(400.0))
+    }
+
+    fn memory_row(&self) -> Result<Row> {
+        say(format!("memory with {CONNECTIONS} connections open"));
+        raise_open_files()?;
+        let observer = Observer::start(&self.auditor, &self.folder)?;
+        let connections: Vec<TcpStream> = (0..CONNECTIONS)
+            .map(|_| one_call(self.server.port))
+            .collect::<Result<_>>()
+            .context("opening connections")?;
+        observer.settled()?;
+        let resident = observer.resident_mebibytes()?;
+        drop(connections);
+        Ok(Row::value(&format!("resident memory, {CONNECTIONS} connections open"), "MiB", 1, resident).at_most(64.0))
+    }
+}
+
+fn each<T>(pairs: &[T], value: impl Fn(&T) -> f64) -> Vec<f64> {
+    pairs.iter().map(value).collect()
+}
+
+fn micros(seconds: f64, count: f64) -> f64 {
+    seconds * 1e6 / count
+}
+
+/// Makes a call and keeps the connection.
+fn one_call(port: u16) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    stream.write_all(b"GET /kept HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+    let mut answer = [0; 512];
+    if stream.read(&mut answer)? == 0 {
+        bail!("the server closed the connection");
+    }
+    Ok(stream)
+}
+
+/// Both ends of every kept connection are files of some process; ours are ours.
+fn raise_open_files() -> Result<()> {
+    let wanted = CONNECTIONS as u64 + 1000;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure that is passed.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("getrlimit");
+    }
+    limit.rlim_cur = limit.rlim_cur.max(wanted);
+    limit.rlim_max = limit.rlim_max.max(wanted);
+    // SAFETY: the kernel reads the structure that is passed.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot open ten thousand files");
+    }
+    Ok(())
+}
+
+/// The kernel's statistics on BPF programs, on while this lives.
+struct Statistics {
+    before: String,
+}
+
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Statistics {
+    fn on() -> Result<Self> {
+        let before = fs::read_to_string(STATISTICS).context(STATISTICS)?;
+        fs::write(STATISTICS, "1").context(STATISTICS)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(Path::new(STATISTICS), self.before.trim()) {
+            say(format!("{STATISTICS} stays on: {error}"));
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The parts of a bench run: a web server bound to one processor, a load generator bound to another, the auditor beside them.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{find, read};
+
+/// Processor of the load generator; nginx binds its worker to the other, 0.
+const LOAD_CPU: &str = "1";
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A child that ends with its owner.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// Starts `command` with nothing to read, its output dropped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        Ok(Self(child.with_context(|| format!("cannot start {name}"))?))
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            // SAFETY: the child is ours and not yet waited for, so the id is its own.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && matches!(self.0.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// nginx with one worker that answers everything with 38 bytes.
+pub(crate) struct Server {
+    process: Running,
+    /// Where it listens.
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts it, its files in `folder`.
+    ///
+    /// # Errors
+    /// When nginx is missing or does not come up.
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
+        let port = free_port()?;
+        fs::create_dir_all(folder)?;
+        let configuration = folder.join("nginx.conf");
+        fs::write(&configuration, nginx_configuration(folder, port))?;
+        let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
+        let mut process = Running::start(
+            Command::new(nginx).arg("-p").arg(folder).arg("-c").arg(&configuration).stderr(Stdio::inherit()),
+        )?;
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            if process.ended() || Instant::now() > end {
+                bail!("nginx did not come up on port {port}; its log is in {}", folder.display());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { process, port })
+    }
+
+    /// CPU seconds the worker has used.
+    ///
+    /// # Errors
+    /// When there is no worker.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let master = self.process.pid();
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
+        let worker = children.split_whitespace().next().context("nginx has no worker")?;
+        cpu_seconds(worker.parse()?)
+    }
+}
+
+fn nginx_configuration(folder: &Path, port: u16) -> String {
+    let folder = folder.display();
+    format!(
+        "daemon off; worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 40000;\n\
+         pid {folder}/nginx.pid; error_log {folder}/error.log;\n\
+         events {{ worker_connections 30000; }}\n\
+         http {{\n  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;\n  \
+         client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n  \
+         uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n  \
+         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n}}\n"
+    )
+}
+
+/// What a load generator did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Load {
+    /// Requests answered.
+    pub(crate) requests: f64,
+    /// Requests per second.
+    pub(crate) rate: f64,
+}
+
+/// As many requests as the server answers, over 32 connections.
+///
+/// # Errors
+/// When wrk is missing or fails.
+pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
+    let url = format!("http://127.0.0.1:{port}/items/42");
+    let duration = format!("-d{seconds}s");
+    let text = read(Command::new("taskset").args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration, &url]))?;
+    parse_wrk(&text).with_context(|| format!("wrk said {text:?}"))
+}
+
+/// `rate` requests per second over 16 connections.
+///
+/// # Errors
+/// When h2load is missing or fails.
+pub(crate) fn fixed_rate(port: u16, rate: u32, seconds: u32) -> Result<Load> {
+    let url = format!("http://127.0.0.1:{port}/items/42");
+    let each = (rate / 16).to_string();
+    let duration = seconds.to_string();
+    let text = read(
+        Command::new("taskset")
+            .args(["-c", LOAD_CPU, "h2load", "--h1", "-c16", "-t1", "--rps", &each, "-D", &duration, &url]),
+    )?;
+    parse_h2load(&text).with_context(|| format!("h2load said {text:?}"))
+}
+
+fn parse_wrk(text: &str) -> Option<Load> {
+    let requests = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok())?;
+    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok())?;
+    Some(Load { requests, rate })
+}
+
+fn parse_h2load(text: &str) -> Option<Load> {
+    let line = text.lines().find(|line| line.starts_with("requests:"))?;
+    let requests = line.split(',').find_map(|part| part.trim().strip_suffix(" succeeded")?.parse().ok())?;
+    let line = text.lines().find(|line| line.starts_with("finished in"))?;
+    let rate = line.split(',').find_map(|part| part.trim().strip_suffix(" req/s")?.parse().ok())?;
+    Some(Load { requests, rate })
+}
+
+/// `auditor run`, beside the load.
+pub(crate) struct Observer {
+    process: Running,
+    metrics: SocketAddr,
+}
+
+impl Observer {
+    /// Starts it and waits until it captures.
+    ///
+    /// # Errors
+    /// When it does not come up; its log is in `folder`.
+    pub(crate) fn start(auditor: &Path, folder: &Path) -> Result<Self> {
+        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let log = folder.join("auditor.log");
+        let mut command = Command::new(auditor);
+        command.args(["run", "--listen", &metrics.to_string()]).stderr(fs::File::create(&log)?);
+        let mut observer = Self { process: Running::start(&mut command)?, metrics };
+        let end = Instant::now() + PATIENCE;
+        while !observer.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if observer.process.ended() || Instant::now() > end {
+                bail!("the auditor did not become ready: {}", fs::read_to_string(&log).unwrap_or_default().trim());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(observer)
+    }
+
+    /// What its counters say.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let text = self.get("/metrics")?;
+        let (run_nanoseconds, runs) = program_runs(self.process.pid())?;
+        Ok(Counters {
+            exchanges: sum(&text, "auditor_exchanges_total"),
+            lost: sum(&text, "auditor_capture_lost_total"),
+            records: sum(&text, "auditor_capture_records_total"),
+            cpu_seconds: cpu_seconds(self.process.pid())?,
+            run_nanoseconds,
+            runs,
+        })
+    }
+
+    /// Counters once they no longer move: records are read some milliseconds after the load's end.
+    ///
+    /// # Errors
+    /// As [`Self::counters`].
+    pub(crate) fn settled(&self) -> Result<Counters> {
+        let end = Instant::now() + PATIENCE;
+        let mut last = self.counters()?;
+        loop {
+            thread::sleep(Duration::from_millis(400));
+            let now = self.counters()?;
+            let still = now.exchanges - last.exchanges < 0.5 && now.records - last.records < 0.5;
+            if still || Instant::now() > end {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
+    /// Resident memory, MiB.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn resident_mebibytes(&self) -> Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes / 1024.0)
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.metrics, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.metrics)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// What the auditor and the kernel count.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    /// Exchanges judged.
+    pub(crate) exchanges: f64,
+    /// Records lost.
+    pub(crate) lost: f64,
+    /// Records read.
+    pub(crate) records: f64,
+    /// CPU seconds of the auditor.
+    pub(crate) cpu_seconds: f64,
+    /// Nanoseconds in its kernel programs; counted while the kernel's statistics are on.
+    pub(crate) run_nanoseconds: f64,
+    /// Runs of its kernel programs, likewise.
+    pub(crate) runs: f64,
+}
+
+impl Counters {
+    /// What was counted since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            exchanges: self.exchanges - earlier.exchanges,
+            lost: self.lost - earlier.lost,
+            records: self.records - earlier.records,
+            cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
+            run_nanoseconds: self.run_nanoseconds - earlier.run_nanoseconds,
+            runs: self.runs - earlier.runs,
+        }
+    }
+}
+
+/// Sum of a family's samples in the Prometheus text format.
+fn sum(text: &str, family: &str) -> f64 {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(family))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+/// Run time and runs of every cgroup program a process holds: the kernel shows them in `/proc/PID/fdinfo`
+/// (`bpf_prog_show_fdinfo`).
+fn program_runs(pid: u32) -> Result<(f64, f64)> {
+    const CGROUP_SKB: &str = "8";
+    let mut programs = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()));
+        if field("prog_type") == Some(CGROUP_SKB)
+            && let (Some(id), Some(time), Some(runs)) = (field("prog_id"), field("run_time_ns"), field("run_cnt"))
+        {
+            programs.insert(id.to_owned(), (time.parse::<f64>()?, runs.parse::<f64>()?));
+        }
+    }
+    Ok(programs.values().fold((0.0, 0.0), |(time, runs), (more, also)| (time + more, runs + also)))
+}
+
+/// CPU seconds a process has used, from `/proc/PID/stat` (proc_pid_stat(5): fields 14 and 15).
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = text.rsplit_once(") ").context("/proc/PID/stat has no name")?;
+    let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    // SAFETY: sysconf reads a constant of the system.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(ticks / f64::from(i32::try_from(per_second).unwrap_or(100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_generators_are_understood() {
+        let wrk =
+            "Running 2s test @ http://127.0.0.1:1/\n  20394 requests in 2.00s, 3.75MB read\nRequests/sec:  10185.34\n";
+        assert_eq!(parse_wrk(wrk), Some(Load { requests: 20_394.0, rate: 10_185.34 }));
+        let h2load = "finished in 3.01s, 3990.33 req/s, 600KB/s\nrequests: 12000 total, 12000 started, 12000 done, 11971 succeeded, 29 failed\n";
+        assert_eq!(parse_h2load(h2load), Some(Load { requests: 11_971.0, rate: 3_990.33 }));
+        assert_eq!(parse_wrk("unable to connect"), None);
+    }
+
+    #[test]
+    fn a_family_is_summed_and_not_another_with_a_longer_name() {
+        let text = "# HELP a_total x\na_total{x=\"1\"} 2\na_total{x=\"2 3\"} 5\na_total_more 9\n";
+        assert!((sum(text, "a_total") - 7.0).abs() < 1e-9);
+    }
+}
