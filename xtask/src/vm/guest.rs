@@ -1,34 +1,39 @@
 //! What runs in the guest, and what its console says of it.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::initramfs::Archive;
 use crate::process::find;
 
+/// Calls `vm-case` makes over each address family; `init.sh` says the same.
+const CALLS_OF_CASE: usize = 40;
+
 const INIT: &str = include_str!("init.sh");
 
-/// A call the guest makes and what must be said of it.
-struct Call {
-    path: &'static str,
-    verdicts: &'static [&'static str],
-    outcome: &'static str,
-}
-
-const CALLS: &[Call] = &[
-    Call { path: "/open", verdicts: &["unauthenticated"], outcome: "accepted" },
-    Call { path: "/open-six", verdicts: &["unauthenticated"], outcome: "accepted" },
-    Call { path: "/bearer", verdicts: &["authenticated", "weak"], outcome: "accepted" },
-    Call { path: "/private/refused", verdicts: &["unauthenticated"], outcome: "refused" },
+/// The calls of the guest's shell: path, verdict, outcome. Those of `vm-case` come with what must be said of them.
+const CALLS: &[(&str, &str, &str)] = &[
+    ("/open", "unauthenticated", "accepted"),
+    ("/open-six", "unauthenticated", "accepted"),
+    ("/bearer", "authenticated", "accepted"),
+    ("/private/refused", "unauthenticated", "refused"),
 ];
+
+/// The programs under test.
+pub(crate) struct Programs {
+    /// The auditor.
+    pub(crate) auditor: PathBuf,
+    /// `vm-case` of the tests: prints, for each call it makes, what must be said of it.
+    pub(crate) case: PathBuf,
+}
 
 /// An initramfs that runs the auditor between a real server and a real client.
 ///
 /// # Errors
 /// When a program is missing.
-pub(crate) fn initramfs(auditor: &Path) -> Result<Vec<u8>> {
+pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup --tests`")?;
     let mut archive = Archive::default();
     for folder in ["proc", "sys", "dev", "run"] {
@@ -36,7 +41,8 @@ pub(crate) fn initramfs(auditor: &Path) -> Result<Vec<u8>> {
     }
     archive.program("init", INIT.as_bytes());
     archive.with_libraries("bin/busybox", &busybox)?;
-    archive.with_libraries("bin/auditor", auditor)?;
+    archive.with_libraries("bin/auditor", &programs.auditor)?;
+    archive.with_libraries("bin/vm-case", &programs.case)?;
     archive.file("etc/httpd.conf", b"/private:guest:guest\n");
     archive.file("www/private/refused", b"never served\n");
     for page in ["ready", "open", "open-six", "bearer"] {
@@ -51,6 +57,7 @@ pub(crate) struct Report {
     /// The kernel that ran.
     pub(crate) kernel: String,
     status: Option<i32>,
+    expected: Vec<Value>,
     records: Vec<Value>,
     log: String,
     ended: bool,
@@ -73,6 +80,8 @@ impl Report {
                     _ => {}
                 }
                 section = word;
+            } else if section == "expected" {
+                report.expected.extend(serde_json::from_str::<Value>(line).ok());
             } else if section == "records" {
                 report.records.extend(serde_json::from_str::<Value>(line).ok());
             } else if section == "log" {
@@ -98,9 +107,12 @@ impl Report {
         if self.status != Some(0) {
             writeln!(wrong, "the auditor ended with status {:?}", self.status)?;
         }
-        for call in CALLS {
-            if let Err(difference) = self.check_call(call) {
-                writeln!(wrong, "{}: {difference}", call.path)?;
+        if self.expected.len() < 2 * CALLS_OF_CASE {
+            writeln!(wrong, "vm-case made {} calls, expected {}", self.expected.len(), 2 * CALLS_OF_CASE)?;
+        }
+        for call in CALLS.iter().map(shell_call).chain(self.expected.iter().cloned()) {
+            if let Err(difference) = self.check_call(&call) {
+                writeln!(wrong, "{}: {difference}", call["request"]["path"])?;
             }
         }
         if !wrong.is_empty() {
@@ -109,25 +121,42 @@ impl Report {
         Ok(())
     }
 
-    fn check_call(&self, call: &Call) -> Result<()> {
-        let records: Vec<&Value> =
-            self.records.iter().filter(|record| record["request"]["path"] == call.path).collect();
+    fn check_call(&self, call: &Value) -> Result<()> {
+        let path = &call["request"]["path"];
+        let records: Vec<&Value> = self.records.iter().filter(|record| record["request"]["path"] == *path).collect();
         let [record] = records[..] else { bail!("{} records, expected 1", records.len()) };
-        let verdict = record["verdict"].as_str().unwrap_or("none");
-        if !call.verdicts.contains(&verdict) {
-            bail!("verdict {verdict}, expected {}; record: {record}", call.verdicts.join(" or "));
-        }
-        for (place, expected) in [
-            ("/outcome", call.outcome),
-            ("/reporter", "destination"),
-            ("/source/process/command", "wget"),
-            ("/destination/process/command", "httpd"),
-        ] {
-            if record.pointer(place).and_then(Value::as_str) != Some(expected) {
-                bail!("{place} is not {expected}; record: {record}");
-            }
+        if let Some(difference) = difference(call, record) {
+            bail!("{difference}; record: {record}");
         }
         Ok(())
+    }
+}
+
+/// What must be said of a call of the shell.
+fn shell_call((path, verdict, outcome): &(&str, &str, &str)) -> Value {
+    json!({
+        "reporter": "destination",
+        "request": {"path": path},
+        "verdict": verdict,
+        "outcome": outcome,
+        "source": {"process": {"command": "wget"}},
+        "destination": {"process": {"command": "httpd"}},
+    })
+}
+
+/// The first place where `found` lacks what `expected` has. Objects may have more than is expected, lists may not.
+fn difference(expected: &Value, found: &Value) -> Option<String> {
+    let within = |place: &dyn std::fmt::Display, inner: Option<String>| inner.map(|inner| format!("/{place}{inner}"));
+    match (expected, found) {
+        (Value::Object(fields), Value::Object(_)) => {
+            fields.iter().find_map(|(name, value)| within(name, difference(value, &found[name])))
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => left
+            .iter()
+            .zip(right)
+            .enumerate()
+            .find_map(|(index, (left, right))| within(&index, difference(left, right))),
+        _ => (expected != found).then(|| format!(" is {found}, expected {expected}")),
     }
 }
 
@@ -135,41 +164,61 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn record(call: &Call) -> String {
-        format!(
-            r#"{{"reporter":"destination","request":{{"path":"{}"}},"verdict":"{}","outcome":"{}","source":{{"process":{{"command":"wget"}}}},"destination":{{"process":{{"command":"httpd"}}}}}}"#,
-            call.path, call.verdicts[0], call.outcome
-        )
+    fn record(call: &(&str, &str, &str)) -> String {
+        let mut record = shell_call(call);
+        record["protocol"] = "http/1.1".into();
+        record.to_string() + "\r\n"
+    }
+
+    fn all_records() -> String {
+        CALLS.iter().map(record).collect()
     }
 
     fn console(records: &str) -> String {
+        let calls: Vec<Value> = (0..2 * CALLS_OF_CASE)
+            .map(|number| json!({"request": {"path": format!("/case/{number}")}, "credentials": [{"kind": "api-key"}]}))
+            .collect();
+        let calls: String = calls.iter().map(|call| format!("{call}\r\n")).collect();
         format!(
-            "SeaBIOS @@ kernel 6.1.0-1-cloud-amd64\r\n@@ status 0\r\n@@ records\r\n{records}@@ log\r\nready\r\n@@ end\r\n"
+            "SeaBIOS @@ kernel 6.1.0-1-cloud-amd64\r\n@@ status 0\r\n@@ expected\r\n{calls}@@ records\r\n{calls}{records}@@ \
+             log\r\nready\r\n@@ end\r\n"
         )
     }
 
     #[test]
     fn a_console_with_every_call_judged_right_passes() {
-        let records: String = CALLS.iter().map(|call| record(call) + "\r\n").collect();
-        Report::parse(&console(&records)).check("6.1.").expect("every call is there");
+        Report::parse(&console(&all_records())).check("6.1.").expect("every call is there");
     }
 
     #[test]
     fn a_missing_call_a_wrong_kernel_and_a_cut_console_are_said() {
-        let text = console(&(record(&CALLS[0]) + "\r\n"));
+        let text = console(&record(&CALLS[0]));
         let error = Report::parse(&text).check("5.10.").expect_err("one call of four").to_string();
         assert!(error.contains("not 5.10."), "{error}");
-        assert!(error.contains("/bearer: 0 records, expected 1"), "{error}");
+        assert!(error.contains("\"/bearer\": 0 records, expected 1"), "{error}");
         assert!(error.contains("log in the guest:\nready"), "{error}");
         let cut = Report::parse(&text[..40]).check("6.1.").expect_err("cut").to_string();
         assert!(cut.contains("did not come to its end"), "{cut}");
+        assert!(cut.contains("vm-case made 0 calls"), "{cut}");
     }
 
     #[test]
-    fn a_wrong_verdict_shows_the_record() {
-        let records: String =
-            CALLS.iter().map(|call| record(call).replace("unauthenticated", "unknown") + "\r\n").collect();
-        let error = Report::parse(&console(&records)).check("6.1.").expect_err("wrong verdicts").to_string();
-        assert!(error.contains("/open: verdict unknown, expected unauthenticated; record: {"), "{error}");
+    fn a_call_judged_twice_or_wrong_is_said_with_its_record() {
+        let wrong = all_records().replace("unauthenticated", "unknown");
+        let error = Report::parse(&console(&wrong)).check("6.1.").expect_err("wrong verdicts").to_string();
+        assert!(error.contains(r#""/open": /verdict is "unknown", expected "unauthenticated"; record: {"#), "{error}");
+        let twice = all_records() + &record(&CALLS[2]);
+        let error = Report::parse(&console(&twice)).check("6.1.").expect_err("twice").to_string();
+        assert!(error.contains("\"/bearer\": 2 records, expected 1"), "{error}");
+    }
+
+    #[test]
+    fn lists_must_agree_in_length_and_objects_may_have_more() {
+        let expected = json!({"credentials": [{"kind": "api-key"}]});
+        assert_eq!(difference(&expected, &json!({"credentials": [{"kind": "api-key", "x": 1}], "y": 2})), None);
+        let none = difference(&expected, &json!({"credentials": []}));
+        assert_eq!(none.as_deref(), Some(r#"/credentials is [], expected [{"kind":"api-key"}]"#));
+        let other = difference(&expected, &json!({"credentials": [{"kind": "basic"}]}));
+        assert_eq!(other.as_deref(), Some(r#"/credentials/0/kind is "basic", expected "api-key""#));
     }
 }

@@ -33,6 +33,7 @@ auditor watch --output jsonl >/run/records 2>/run/log &
 auditor=$!
 until_judged /ready call http://127.0.0.1:8080/ready
 
+vm-case 40 >/run/expected
 call http://127.0.0.1:8080/open
 call 'http://[::1]:8080/open-six'
 call --header 'Authorization: Bearer opaque-token-of-the-guest' http://127.0.0.1:8080/bearer
@@ -42,6 +43,8 @@ until_judged /private/refused true
 kill "$auditor"
 wait "$auditor"
 echo "@@ status $?"
+echo "@@ expected"
+cat /run/expected
 echo "@@ records"
 cat /run/records
 echo "@@ log"

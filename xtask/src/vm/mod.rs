@@ -7,7 +7,7 @@ mod kernel;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -16,8 +16,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{guest::Report, kernel::RELEASES};
-use crate::process::{find, root, say};
+use self::{
+    guest::{Programs, Report},
+    kernel::RELEASES,
+};
+use crate::process::{cargo, find, root, run, say};
 
 /// Emulated guests on a busy machine are slow; one that hangs must not hang the tests.
 const LIMIT: Duration = Duration::from_mins(4);
@@ -26,14 +29,17 @@ const LIMIT: Duration = Duration::from_mins(4);
 ///
 /// # Errors
 /// When a kernel cannot be had, a guest does not boot, or the auditor judges a call wrong there. All kernels are tried first.
-pub(crate) fn run_matrix(series: &[String], auditor: &Path) -> Result<()> {
+pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
     if let Some(unknown) = series.iter().find(|name| RELEASES.iter().all(|release| release.series != *name)) {
         let known: Vec<&str> = RELEASES.iter().map(|release| release.series).collect();
         bail!("no kernel {unknown}; there are {}", known.join(", "));
     }
+    let case = ["build", "--locked", "--package", "auditor-tests", "--bin", "vm-case"];
+    run(cargo().args(case))?;
+    let programs = Programs { auditor, case: root().join("target/debug/vm-case") };
     let initramfs = root().join("target/vm/initramfs");
     fs::create_dir_all(root().join("target/vm"))?;
-    fs::write(&initramfs, guest::initramfs(auditor)?)?;
+    fs::write(&initramfs, guest::initramfs(&programs)?)?;
     let mut failed = Vec::new();
     for release in
         RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series))
