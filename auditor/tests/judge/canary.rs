@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use auditor::{
-    credentials::{FingerprintKey, redact::redact_head},
     attribution::arguments::redact_arguments,
+    credentials::{FingerprintKey, redact::redact_head},
     judgement::Judgement,
 };
 use base64::{
