@@ -31,7 +31,7 @@ use crate::{
         Capture, CaptureError, Counts, Status,
         recording::{Recorded, Recorder, Recording, RecordingFile},
     },
-    judgement::Judgement,
+    judgement::{Judgement, Party},
     policy::Judge,
     server::Health,
     sinks::{metrics::Metrics, report::Report},
@@ -61,6 +61,8 @@ pub struct Pipeline {
 /// The stages from the attributor on.
 struct BehindTracker {
     attributor: Attributor,
+    /// The auditor's own process, whose traffic is left out.
+    own_pid: Option<u32>,
     recorder: Option<(Recorder, Queue<Vec<u8>>)>,
     judge: Judge,
     outputs: Outputs,
@@ -100,8 +102,13 @@ impl Pipeline {
     /// Joins the stages.
     #[must_use]
     pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
-        let behind = BehindTracker { attributor, recorder: None, judge, outputs };
+        let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, outputs };
         Self { tracker, behind, clock: TrafficClock::default() }
+    }
+
+    /// Leaves out what a process calls and is called: the auditor itself.
+    pub fn leave_out(&mut self, pid: u32) {
+        self.behind.own_pid = Some(pid);
     }
 
     /// Also records what passes to `file`.
@@ -230,15 +237,28 @@ impl BehindTracker {
         match observation {
             Observation::Exchange(exchange) => {
                 let call = self.attributor.exchange(*exchange);
+                if self.is_own(&call) {
+                    return;
+                }
                 self.record(|recorder| recorder.exchange(&call));
                 self.judged(|judge| judge.exchange(call));
             }
             Observation::Connection(connection) => {
                 let connection = self.attributor.connection(*connection);
+                if self.is_own(&connection) {
+                    return;
+                }
                 self.record(|recorder| recorder.connection(&connection));
                 self.judged(|judge| judge.connection(connection));
             }
         }
+    }
+
+    fn is_own<T>(&self, observed: &Attributed<T>) -> bool {
+        self.own_pid.is_some_and(|own| {
+            let is_own = |party: &Party| party.process.as_ref().is_some_and(|process| process.pid == own);
+            is_own(&observed.source) || is_own(&observed.destination)
+        })
     }
 
     fn recorded(&mut self, recorded: Recorded, networks: Option<&InternalNetworks>) {

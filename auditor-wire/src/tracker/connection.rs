@@ -62,6 +62,8 @@ struct Stream {
     reassembly: Reassembly,
     parser: Parser,
     ended: bool,
+    /// Messages were lost, and no head has been found since.
+    lost: bool,
 }
 
 fn index(direction: Direction) -> usize {
@@ -306,6 +308,10 @@ impl Connection {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Responses);
                 self.hurry_request(direction, limits, views);
+                if std::mem::take(&mut self.streams[index(direction)].lost) && self.pairing.waiting() > 1 {
+                    // The response to an earlier one of them may not have been found.
+                    self.pairing.lost(UnknownReason::Gap, false, &mut exchanges(views));
+                }
                 let answer = self.pairing.response(*head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
                 let requests = &mut self.streams[index(opposite(direction))].parser;
@@ -342,6 +348,7 @@ impl Connection {
     }
 
     fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
+        self.streams[index(direction)].lost = true;
         let requests = self.client != Some(opposite(direction));
         self.pairing.lost(reason, requests, &mut exchanges(views));
     }

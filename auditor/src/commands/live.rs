@@ -1,7 +1,14 @@
 //! Opening live capture: what the kernel lets us have, and what is told when it does not.
 
-use std::{fs::File, os::fd::AsFd, path::Path};
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener},
+    os::fd::AsFd,
+    path::Path,
+    process,
+};
 
+use auditor_abi::record::SocketRow;
 use auditor_wire::segment::Timestamp;
 
 use super::{Failure, stages};
@@ -26,6 +33,8 @@ pub(super) struct Live {
     pub(super) attributor: Attributor,
     /// Containers are looked up in it for as long as capture goes on.
     pub(super) root: CgroupRoot,
+    /// The auditor's own process, in the initial pid namespace.
+    pub(super) own_pid: u32,
 }
 
 const DOCTOR: &str = "`auditor doctor` says what is missing; `auditor replay` works without";
@@ -55,11 +64,29 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let same_pid_namespace = Capabilities::read().initial_pid_namespace.is_yes();
     let sources = Sources::of_system(Some(root.path().to_owned()), same_pid_namespace);
     let mut attributor = Attributor::new(stages::node_networks(config), sources);
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let mut own_pid = process::id();
     match programs.list_sockets() {
-        Ok(rows) => attributor.existing(&rows, now()),
+        Ok(rows) => {
+            let probe_port = probe.ok().map(|(address, _)| address.port());
+            own_pid = listening_pid(&rows, probe_port).unwrap_or(own_pid);
+            attributor.existing(&rows, now());
+        }
         Err(error) => tracing::warn!(%error, "sockets that exist already are looked up with sock_diag instead"),
     }
-    Ok(Live { ring: RingSource::new(programs, ring), attributor, root })
+    Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid })
+}
+
+/// Who listens on `port` under the auditor's own name: how the kernel numbers this process, which in a pid namespace of its own
+/// knows another number.
+fn listening_pid(rows: &[SocketRow], port: Option<u16>) -> Option<u32> {
+    /// `TCP_LISTEN` (include/net/tcp_states.h).
+    const LISTEN: u8 = 10;
+    let own_name = fs::read_to_string("/proc/self/comm").ok()?;
+    let own_name = own_name.trim_end().as_bytes();
+    rows.iter()
+        .find(|row| Some(row.local_port) == port && row.state == LISTEN && row.comm.starts_with(own_name))
+        .map(|row| row.tgid)
 }
 
 fn now() -> Timestamp {
@@ -81,4 +108,29 @@ fn layout(btf: &Path) -> Layout {
 
 fn refused(error: &LoadError) -> Failure {
     Failure::Unsupported(format!("{error}; {DOCTOR}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn the_own_process_is_known_by_its_listener() {
+        let name = fs::read("/proc/self/comm").expect("own name");
+        let mut row = SocketRow::new_zeroed();
+        row.tgid = 4711;
+        row.local_port = 81;
+        row.state = 10;
+        let length = name.trim_ascii_end().len();
+        row.comm[..length].copy_from_slice(&name[..length]);
+        let mut connected = row;
+        (connected.state, connected.tgid) = (1, 1);
+        let mut other = row;
+        (other.comm, other.tgid) = ([b'x'; 16], 2);
+        assert_eq!(listening_pid(&[connected, other, row], Some(81)), Some(4711));
+        assert_eq!(listening_pid(&[connected, other, row], Some(82)), None);
+        assert_eq!(listening_pid(&[row], None), None);
+    }
 }

@@ -31,6 +31,7 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let thread_failed = |source| Failure::System { action: "start a thread", source };
     let outputs = outputs.map_err(thread_failed)?;
     let mut pipeline = Pipeline::new(stages::tracker(&config), live.attributor, judge, outputs);
+    pipeline.leave_out(live.own_pid);
     if let Some(file) = recording {
         pipeline.record(Recorder::new(FingerprintKey::random()?), file).map_err(thread_failed)?;
     }

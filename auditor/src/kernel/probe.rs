@@ -439,7 +439,8 @@ mod tests {
 
     #[test]
     fn each_lack_is_one_fact() {
-        let cases: [(&str, fn(&mut Capabilities)); 10] = [
+        type Change = fn(&mut Capabilities);
+        let cases: [(&str, Change); 10] = [
             ("architecture", |c| c.architecture = "mips"),
             ("kernel", |c| c.kernel = "4.18.0-553.el8_10.x86_64".into()),
             ("user", |c| c.user = 1000),
