@@ -56,6 +56,8 @@ pub struct Pipeline {
     tracker: Tracker,
     behind: BehindTracker,
     clock: TrafficClock,
+    /// Segments taken.
+    taken: u64,
 }
 
 /// The stages from the attributor on.
@@ -103,7 +105,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
         let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, outputs };
-        Self { tracker, behind, clock: TrafficClock::default() }
+        Self { tracker, behind, clock: TrafficClock::default(), taken: 0 }
     }
 
     /// Leaves out what a process calls and is called: the auditor itself.
@@ -189,6 +191,7 @@ impl Pipeline {
 
     fn round(&mut self, source: &mut Source, control: &Control<'_>) -> Result<Status, CaptureError> {
         let began = Instant::now();
+        let before = self.taken;
         let status = match source {
             Source::Segments(_, capture) => self.segments(&mut **capture)?,
             Source::Recording(recording, networks) => {
@@ -196,15 +199,16 @@ impl Pipeline {
                 recording.drain(&mut |recorded| behind.recorded(recorded, networks.as_ref()))?
             }
         };
-        if let Some(metrics) = control.metrics.filter(|_| status == Status::More) {
+        if let Some(metrics) = control.metrics.filter(|_| self.taken > before) {
             metrics.observe_pipeline(began.elapsed());
         }
         Ok(status)
     }
 
     fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
-        let Self { tracker, behind, clock } = self;
+        let Self { tracker, behind, clock, taken } = self;
         capture.drain(&mut |segment| {
+            *taken += 1;
             clock.segment(segment);
             if let Some(owner) = &segment.owner {
                 behind.attributor.notice(owner, segment.time);
@@ -222,6 +226,11 @@ impl Pipeline {
         }
         for (reason, total) in counts.lost {
             metrics.set_lost(reason, total);
+        }
+        if let Source::Segments(_, capture) = source {
+            for (program, total) in capture.program_times() {
+                metrics.set_program_run(program, total);
+            }
         }
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let tracked = self.tracker.tracked();

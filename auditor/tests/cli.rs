@@ -384,6 +384,25 @@ fn doctor_speaks_json_and_its_exit_code_says_whether_capture_works() {
 }
 
 #[test]
+fn watch_works_where_doctor_says_so_and_ends_with_3_elsewhere() {
+    let (expected, _, _) = run(&["doctor"]);
+    let (code, stdout, stderr) = run(&["watch", "--for", "10ms", "--output", "report"]);
+    assert_eq!(code, expected, "{stderr}");
+    assert_eq!(stdout.is_empty(), code != 0, "{stdout}");
+    assert_eq!(stderr.lines().any(|line| line.starts_with("error: ")), code != 0, "{stderr}");
+}
+
+#[test]
+fn a_port_in_use_is_2_before_anything_is_captured() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let (code, stdout, stderr) = run(&["run", "--listen", &address]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    let expected = format!("error: cannot listen at {address}: address already in use; stop what listens there");
+    assert!(stderr.contains(&expected), "{stderr}");
+}
+
+#[test]
 fn a_closed_pipe_is_quiet() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut many = Pcap::new();

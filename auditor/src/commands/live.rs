@@ -21,7 +21,7 @@ use crate::{
         layout::{self, KERNEL_BTF, Layout},
         loader::{self, LoadError, Options},
         object,
-        probe::Capabilities,
+        probe::initial_pid_namespace,
     },
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub(super) root: CgroupRoot,
     /// The auditor's own process, in the initial pid namespace.
     pub(super) own_pid: u32,
+    /// The kernel listed the sockets that exist already.
+    pub(super) iterator: bool,
 }
 
 const DOCTOR: &str = "`auditor doctor` says what is missing; `auditor replay` works without";
@@ -61,12 +63,13 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let directory = root.as_fd().try_clone_to_owned().map(File::from);
     let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
-    let same_pid_namespace = Capabilities::read().initial_pid_namespace.is_yes();
-    let sources = Sources::of_system(Some(root.path().to_owned()), same_pid_namespace);
+    let sources = Sources::of_system(Some(root.path().to_owned()), initial_pid_namespace().is_yes());
     let mut attributor = Attributor::new(stages::node_networks(config), sources);
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
     let mut own_pid = process::id();
-    match programs.list_sockets() {
+    let rows = programs.list_sockets();
+    let iterator = rows.is_ok();
+    match rows {
         Ok(rows) => {
             let probe_port = probe.ok().map(|(address, _)| address.port());
             own_pid = listening_pid(&rows, probe_port).unwrap_or(own_pid);
@@ -74,7 +77,7 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
         }
         Err(error) => tracing::warn!(%error, "sockets that exist already are looked up with sock_diag instead"),
     }
-    Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid })
+    Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid, iterator })
 }
 
 /// Who listens on `port` under the auditor's own name: how the kernel numbers this process, which in a pid namespace of its own

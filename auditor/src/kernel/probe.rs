@@ -156,7 +156,7 @@ impl Capabilities {
             btf: btf(Path::new(KERNEL_BTF)),
             cgroup2,
             cgroup2_note,
-            initial_pid_namespace: namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
+            initial_pid_namespace: initial_pid_namespace(),
             initial_cgroup_namespace: namespace("/proc/self/ns/cgroup", INITIAL_CGROUP_NAMESPACE),
             lockdown: lockdown(Path::new("/sys/kernel/security")),
             unprivileged_bpf_disabled: read_text("/proc/sys/kernel/unprivileged_bpf_disabled")
@@ -366,6 +366,12 @@ fn version(release: &str) -> Option<(u32, u32)> {
 fn effective(status: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(value.trim(), 16).ok()
+}
+
+/// Whether this process is in the initial pid namespace, so that the kernel's pids are those of its procfs.
+#[must_use]
+pub fn initial_pid_namespace() -> Answer {
+    namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE)
 }
 
 fn namespace(path: &str, initial: u64) -> Answer {
