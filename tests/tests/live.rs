@@ -66,15 +66,17 @@ fn the_daemon_serves_metrics_and_leaves_nothing_behind() {
     assert!(daemon.get("/healthz").unwrap().starts_with("HTTP/1.1 200"));
     let server = rig.servers()[0].sockets()[0];
     curl(&["--disable", "--silent", &format!("http://{server}/open/1"), "--config", "-"], "", None).unwrap();
+    let mut last = String::new();
     let metrics = until("the call is counted", || {
         let metrics = daemon.get("/metrics")?;
+        last.clone_from(&metrics);
         let counted = metrics.lines().any(|line| {
             let labels = ["destination_workload=\"python", "verdict=\"unauthenticated\"", "outcome=\"accepted\""];
             line.starts_with("auditor_exchanges_total{") && labels.iter().all(|label| line.contains(label))
         });
         Ok(counted.then_some(metrics))
-    })
-    .unwrap();
+    });
+    let metrics = metrics.unwrap_or_else(|error| panic!("{error:#}\n{last}"));
     let sample = |name: &str| {
         let line = metrics
             .lines()
