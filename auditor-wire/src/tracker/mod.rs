@@ -356,11 +356,11 @@ impl Tracker {
         if view.client == Direction::Egress && !complete {
             return self.hold(id, Held::Connection(view));
         }
-        self.conclude(id, view, deliver);
+        self.conclude(id, *view, deliver);
     }
 
     /// Reports a connection in the place of both ends.
-    fn conclude(&mut self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+    fn conclude(&mut self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
         if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
             link.connection_reported = true;
             if let Some(held) = link.take_connection() {
@@ -368,7 +368,7 @@ impl Tracker {
                 self.twins.left_out += 1;
             }
         }
-        self.emit_connection(id, *view, deliver);
+        self.emit_connection(id, view, deliver);
     }
 
     fn hold(&mut self, id: SocketId, held: Held) {
@@ -385,7 +385,7 @@ impl Tracker {
         while let Some(held) = self.link(id).and_then(|link| link.take_due(now)) {
             self.twins.released(held.cost());
             match held {
-                Held::Connection(view) => self.conclude(id, view, deliver),
+                Held::Connection(view) => self.conclude(id, *view, deliver),
                 Held::Exchange(view) => {
                     if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
                         link.mark(view.request_sequence, view.response_sequence);
