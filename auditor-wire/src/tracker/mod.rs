@@ -520,3 +520,18 @@ fn later(time: Timestamp, wait: Duration) -> Timestamp {
 fn earlier(time: Timestamp, wait: Duration) -> Timestamp {
     Timestamp(time.0.saturating_sub(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10,000 idle connections are to take at most 16 MiB: what each one has in the table, its map entry counted twice for
+    /// growth.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let link = size_of::<Link>() + 4 * 16;
+        let table = 2 * (Table::<Entry>::SLOT + size_of::<(SocketId, u32)>());
+        let each = size_of::<Connection>() + link + table;
+        assert!(each * 10_000 <= 16 << 20, "{each} bytes for each");
+    }
+}
