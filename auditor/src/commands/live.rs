@@ -13,13 +13,13 @@ use auditor_wire::segment::Timestamp;
 
 use super::{Failure, stages};
 use crate::{
-    attribution::{Attributor, Sources},
+    attribution::{Attributor, Sources, listener::SocketSource},
     capture::ring::RingSource,
     config::Config,
     kernel::{
         cgroup::{self, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
-        loader::{self, LoadError, Options},
+        loader::{self, LoadError, Options, SocketLister},
         object,
         probe::initial_pid_namespace,
     },
@@ -63,21 +63,30 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let directory = root.as_fd().try_clone_to_owned().map(File::from);
     let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
-    let sources = Sources::of_system(Some(root.path().to_owned()), initial_pid_namespace().is_yes());
-    let mut attributor = Attributor::new(stages::node_networks(config), sources);
-    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok((listener.local_addr()?, listener)));
-    let mut own_pid = process::id();
-    let rows = programs.list_sockets();
-    let iterator = rows.is_ok();
-    match rows {
-        Ok(rows) => {
-            let probe_port = probe.ok().map(|(address, _)| address.port());
-            own_pid = listening_pid(&rows, probe_port).unwrap_or(own_pid);
-            attributor.existing(&rows, now());
-        }
+    let mut sources = Sources::of_system(Some(root.path().to_owned()), initial_pid_namespace().is_yes());
+    let lister = SocketLister::load(object, layout.offsets());
+    let iterator = lister.is_ok();
+    match lister {
+        Ok(lister) => sources.sockets = Box::new(lister),
         Err(error) => tracing::warn!(%error, "sockets that exist already are looked up with sock_diag instead"),
     }
+    let (rows, own_pid) = listed(&mut *sources.sockets);
+    let own_pid = own_pid.unwrap_or_else(process::id);
+    let mut attributor = Attributor::new(stages::node_networks(config), sources);
+    attributor.existing(&rows, now());
     Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid, iterator })
+}
+
+/// The sockets there are, and how the kernel numbers this process, found by a listener of its own among them.
+fn listed(source: &mut dyn SocketSource) -> (Vec<SocketRow>, Option<u32>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let port = listener.as_ref().ok().and_then(|listener| Some(listener.local_addr().ok()?.port()));
+    let rows = source.sockets().unwrap_or_else(|error| {
+        tracing::warn!(%error, "sockets that exist already cannot be listed: their processes are known once they send");
+        Vec::new()
+    });
+    let own_pid = listening_pid(&rows, port);
+    (rows, own_pid)
 }
 
 /// Who listens on `port` under the auditor's own name: how the kernel numbers this process, which in a pid namespace of its own
