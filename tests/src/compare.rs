@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     auditor::port,
-    clients::{Answer, ClientKind},
+    clients::{Answer, Call, ClientKind},
     plan::{Caller, Expected, Planned},
     servers::ServerKind,
 };
@@ -79,48 +79,54 @@ impl Comparison {
                 comparison.differences.push(format!("nobody made this call:\n  came     {record}"));
             }
         }
+        let mut before: HashMap<&str, &Planned> = HashMap::new();
         for planned in planned {
+            let previous = before.insert(&planned.call.group, planned);
             let answer = answers.get(&planned.call.id).with_context(|| format!("{} was not made", planned.call.id))?;
             for expected in &planned.expected {
                 let came = by_path.get(expected.path.as_str()).map_or(&[][..], Vec::as_slice);
-                comparison.one(planned, expected, answer, came, servers);
+                if let Some(complaint) = comparison.one(planned, expected, answer, came, servers) {
+                    comparison.differences.push(difference(planned, expected, answer, came, previous, &complaint));
+                }
             }
         }
         Ok(comparison)
     }
 
-    fn one(&mut self, planned: &Planned, expected: &Expected, answer: &Answer, came: &[&Value], servers: &[Answering]) {
+    /// Counts one exchange; says what is wrong with what came of it.
+    fn one(
+        &mut self,
+        planned: &Planned,
+        expected: &Expected,
+        answer: &Answer,
+        came: &[&Value],
+        servers: &[Answering],
+    ) -> Option<String> {
         let count = self.counts.entry((planned.client, planned.server)).or_default();
         count.made += 1;
-        let complaint = match came {
+        match came {
             [] => {
                 count.missing += 1;
-                "no record".to_owned()
+                Some("no record".to_owned())
             }
             [record] => {
                 let wrong = mismatches(planned, expected, answer, record, servers);
                 if !wrong.is_empty() {
                     count.wrong += 1;
-                    wrong.join("; ")
+                    Some(wrong.join("; "))
                 } else if let Some(reason) = unknown(record) {
                     *count.unknown.entry(reason.to_owned()).or_default() += 1;
-                    return;
+                    None
                 } else {
                     count.right += 1;
-                    return;
+                    None
                 }
             }
             several => {
                 count.duplicated += 1;
-                format!("{} records", several.len())
+                Some(format!("{} records", several.len()))
             }
-        };
-        let (client, server, mode) = (planned.client, planned.server, planned.call.mode);
-        let came: String = came.iter().map(|record| format!("\n  came     {record}")).collect();
-        self.differences.push(format!(
-            "{client} -> {server} ({mode}, {}): {complaint}\n  expected {expected:?} by process {}{came}",
-            planned.call.address, answer.pid
-        ));
+        }
     }
 
     /// Whether every call was judged exactly once, and right or allowed to be unknown.
@@ -158,6 +164,27 @@ impl<'a> Ours<'a> {
         let address = record["destination"]["address"].as_str().and_then(|address| address.parse::<IpAddr>().ok());
         address.zip(port(record, "destination")).is_some_and(|socket| self.sockets.contains(&socket.into()))
     }
+}
+
+/// What was expected, what came, and what the connection carried before.
+fn difference(
+    planned: &Planned,
+    expected: &Expected,
+    answer: &Answer,
+    came: &[&Value],
+    previous: Option<&Planned>,
+    complaint: &str,
+) -> String {
+    let (client, server, call) = (planned.client, planned.server, &planned.call);
+    let came: String = came.iter().map(|record| format!("\n  came     {record}")).collect();
+    let after = previous.map_or("the first of its connection".to_owned(), |previous| {
+        let Call { method, target, mode, body, .. } = &previous.call;
+        format!("after {method} {target} ({mode}, {body} bytes) -> {}", previous.status)
+    });
+    format!(
+        "{client} -> {server} ({}, {}): {complaint}\n  expected {expected:?} by process {}, {after}{came}",
+        call.mode, call.address, answer.pid
+    )
 }
 
 fn unknown(record: &Value) -> Option<&str> {

@@ -292,6 +292,8 @@ fn transport(client: ClientKind, mode: Mode) -> &'static str {
     match (client, mode) {
         (C::Python, Mode::Plain | Mode::Chunked) => "library",
         (_, Mode::Uring) => "uring",
+        // What follows it on its connection may be read in two ways.
+        (_, Mode::LengthAndChunked) => "ambiguous",
         _ => "socket",
     }
 }

@@ -71,7 +71,7 @@ fn the_daemon_serves_metrics_and_leaves_nothing_behind() {
         let metrics = daemon.get("/metrics")?;
         last.clone_from(&metrics);
         let counted = metrics.lines().any(|line| {
-            let labels = ["destination_workload=\"python", "verdict=\"unauthenticated\"", "outcome=\"accepted\""];
+            let labels = ["server.py\"", "verdict=\"unauthenticated\"", "outcome=\"accepted\""];
             line.starts_with("auditor_exchanges_total{") && labels.iter().all(|label| line.contains(label))
         });
         Ok(counted.then_some(metrics))

@@ -24,7 +24,7 @@ fn rust_client() -> &'static Path {
 /// Runs the plan and the auditor beside it. `before` is carried out on the same connections before the auditor starts.
 fn judge(rig: &mut Rig, before: &[Planned], planned: &[Planned]) -> Result<Comparison> {
     require_answers(before, &rig.run(before)?)?;
-    let mut auditor = Auditor::watch(rig.directory(), &[])?;
+    let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", "256MiB"])?;
     let answers = rig.run(planned)?;
     require_answers(planned, &answers)?;
     let servers = rig.answering()?;
@@ -38,8 +38,9 @@ fn judge(rig: &mut Rig, before: &[Planned], planned: &[Planned]) -> Result<Compa
     let comparison = Comparison::new(&servers, planned, &answers, &finished.records)?;
     eprintln!("{comparison}");
     if let Err(error) = waited {
-        eprintln!("{error:#}; standard error of the auditor:\n{}", finished.log);
+        eprintln!("{error:#}");
     }
+    eprintln!("standard error of the auditor:\n{}", finished.log);
     Ok(comparison)
 }
 
