@@ -100,8 +100,7 @@ struct Field {
     value: (u32, u32),
 }
 
-/// A request's head.
-#[derive(Debug)]
+/// A request's head. Its `Debug` shows neither query nor userinfo.
 pub struct Request {
     /// `GET`, `POST`, ... A token (RFC 9110 section 5.6.2).
     pub method: Box<str>,
@@ -229,6 +228,21 @@ impl std::fmt::Debug for Head {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = self.headers().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
         f.debug_list().entries(names).finish()
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("authority", &self.authority)
+            .field("path", &self.path)
+            .field("query", &self.query.as_ref().map(|_| "..."))
+            .field("userinfo", &self.userinfo.as_ref().map(|_| "..."))
+            .field("minor_version", &self.minor_version)
+            .field("head", &self.head)
+            .field("sequence", &self.sequence)
+            .finish()
     }
 }
 

@@ -196,3 +196,129 @@ fn ip_payload_length(net: &LaxNetSlice<'_>) -> Option<usize> {
         LaxNetSlice::Arp(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    const PAYLOAD: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+    const ETHERNET: usize = 14;
+
+    fn ipv4() -> Vec<u8> {
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        let mut frame = Vec::new();
+        builder.tcp(51234, 80, 1000, 9).ack(7).write(&mut frame, PAYLOAD).expect("a frame");
+        frame
+    }
+
+    fn ipv6() -> Vec<u8> {
+        let mut mapped = [0; 16];
+        mapped[10..12].fill(0xff);
+        mapped[12..].copy_from_slice(&[10, 0, 0, 1]);
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6(mapped, [0xfd; 16], 64);
+        builder.tcp(51234, 80, 1000, 9).syn().write(&mut frame, PAYLOAD).expect("a frame");
+        frame
+    }
+
+    fn read(number: u32, frame: &[u8]) -> Result<TcpPacket<'_>, Ignored> {
+        parse(LinkType::from_number(number).expect("a known link type"), frame, frame.len())
+    }
+
+    fn expected() -> TcpPacket<'static> {
+        TcpPacket {
+            source: "10.0.0.1:51234".parse().expect("an address"),
+            destination: "10.0.0.2:80".parse().expect("an address"),
+            sequence: 1000,
+            syn: false,
+            ack: true,
+            fin: false,
+            rst: false,
+            length: 18,
+            payload: PAYLOAD,
+        }
+    }
+
+    #[test]
+    fn every_link_type_leads_to_the_packet() {
+        let frame = ipv4();
+        let packet = &frame[ETHERNET..];
+        let cooked = |zeros: usize| [&vec![0; zeros][..], &[8, 0], packet].concat();
+        let cooked2 = [&[8, 0][..], &[0; 18], packet].concat();
+        let vlan = [&frame[..12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0], packet].concat();
+        let cases = [
+            (1, frame.clone()),
+            (1, vlan),
+            (101, packet.to_vec()),
+            (12, packet.to_vec()),
+            (14, packet.to_vec()),
+            (228, packet.to_vec()),
+            (113, cooked(14)),
+            (276, cooked2),
+            (0, [&[2, 0, 0, 0][..], packet].concat()),
+            (0, [&[0, 0, 0, 2][..], packet].concat()),
+            (108, [&[0, 0, 0, 2][..], packet].concat()),
+        ];
+        for (number, bytes) in cases {
+            assert_eq!(read(number, &bytes), Ok(expected()), "link type {number}");
+        }
+        assert_eq!(LinkType::from_number(127), None);
+    }
+
+    #[test]
+    fn a_syn_counts_and_mapped_addresses_are_ipv4() {
+        let frame = ipv6();
+        let packet = read(1, &frame).expect("a packet");
+        assert_eq!((packet.sequence, packet.syn, packet.ack), (1001, true, false));
+        assert_eq!(packet.source.to_string(), "10.0.0.1:51234");
+        assert_eq!(packet.payload, PAYLOAD);
+    }
+
+    #[test]
+    fn extension_headers_are_passed_over() {
+        let frame = ipv6();
+        let mut packet = frame[ETHERNET..].to_vec();
+        packet.splice(40..40, [6, 0, 1, 4, 0, 0, 0, 0]);
+        packet[6] = 0;
+        packet[5] += 8;
+        let packet = read(101, &packet).expect("a packet").payload;
+        assert_eq!(packet, PAYLOAD);
+    }
+
+    #[test]
+    fn the_ip_header_tells_the_length() {
+        let mut padded = ipv4();
+        padded.extend([0; 9]);
+        assert_eq!(read(1, &padded), Ok(expected()));
+        // A network card was to cut it up.
+        let mut whole = ipv4();
+        whole[ETHERNET + 2..ETHERNET + 4].fill(0);
+        assert_eq!(read(1, &whole), Ok(expected()));
+        let cut = parse(LinkType::Ethernet, &whole[..whole.len() - 8], whole.len());
+        assert_eq!(cut, Ok(TcpPacket { payload: &PAYLOAD[..10], ..expected() }));
+        let frame = ipv4();
+        let cut = parse(LinkType::Ethernet, &frame[..frame.len() - 8], frame.len());
+        assert_eq!(cut, Ok(TcpPacket { payload: &PAYLOAD[..10], ..expected() }));
+    }
+
+    #[test]
+    fn what_holds_no_segment_is_named() {
+        let frame = ipv4();
+        let with = |at: usize, byte: u8| {
+            let mut frame = frame.clone();
+            frame[at] = byte;
+            frame
+        };
+        let reason = |bytes: &[u8], wire: usize| parse(LinkType::Ethernet, bytes, wire).err().map(Ignored::as_str);
+        assert_eq!(reason(&with(ETHERNET + 6, 0x20), 0), Some("fragment"));
+        assert_eq!(reason(&with(ETHERNET + 7, 0x01), 0), Some("fragment"));
+        assert_eq!(reason(&with(ETHERNET + 9, 17), 0), Some("not-tcp"));
+        assert_eq!(reason(&with(13, 6), 0), Some("not-ip"));
+        assert_eq!(reason(&frame[..40], frame.len()), Some("truncated"));
+        assert_eq!(reason(&frame[..40], 40), Some("malformed"));
+        assert_eq!(read(101, &[0x50; 40]), Err(Ignored::NotIp));
+        assert_eq!(read(0, &[9; 40]), Err(Ignored::NotIp));
+    }
+}

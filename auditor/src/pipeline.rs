@@ -31,7 +31,7 @@ use crate::{
         Capture, CaptureError, Counts, Status,
         recording::{Recorded, Recorder, Recording, RecordingFile},
     },
-    judgement::Judgement,
+    judgement::{Judgement, Party},
     policy::Judge,
     server::Health,
     sinks::{metrics::Metrics, report::Report},
@@ -56,11 +56,15 @@ pub struct Pipeline {
     tracker: Tracker,
     behind: BehindTracker,
     clock: TrafficClock,
+    /// Segments taken.
+    taken: u64,
 }
 
 /// The stages from the attributor on.
 struct BehindTracker {
     attributor: Attributor,
+    /// The auditor's own process, whose traffic is left out.
+    own_pid: Option<u32>,
     recorder: Option<(Recorder, Queue<Vec<u8>>)>,
     judge: Judge,
     outputs: Outputs,
@@ -100,8 +104,13 @@ impl Pipeline {
     /// Joins the stages.
     #[must_use]
     pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
-        let behind = BehindTracker { attributor, recorder: None, judge, outputs };
-        Self { tracker, behind, clock: TrafficClock::default() }
+        let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, outputs };
+        Self { tracker, behind, clock: TrafficClock::default(), taken: 0 }
+    }
+
+    /// Leaves out what a process calls and is called: the auditor itself.
+    pub fn leave_out(&mut self, pid: u32) {
+        self.behind.own_pid = Some(pid);
     }
 
     /// Also records what passes to `file`.
@@ -182,6 +191,7 @@ impl Pipeline {
 
     fn round(&mut self, source: &mut Source, control: &Control<'_>) -> Result<Status, CaptureError> {
         let began = Instant::now();
+        let before = self.taken;
         let status = match source {
             Source::Segments(_, capture) => self.segments(&mut **capture)?,
             Source::Recording(recording, networks) => {
@@ -189,15 +199,16 @@ impl Pipeline {
                 recording.drain(&mut |recorded| behind.recorded(recorded, networks.as_ref()))?
             }
         };
-        if let Some(metrics) = control.metrics.filter(|_| status == Status::More) {
+        if let Some(metrics) = control.metrics.filter(|_| self.taken > before) {
             metrics.observe_pipeline(began.elapsed());
         }
         Ok(status)
     }
 
     fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
-        let Self { tracker, behind, clock } = self;
+        let Self { tracker, behind, clock, taken } = self;
         capture.drain(&mut |segment| {
+            *taken += 1;
             clock.segment(segment);
             if let Some(owner) = &segment.owner {
                 behind.attributor.notice(owner, segment.time);
@@ -216,6 +227,11 @@ impl Pipeline {
         for (reason, total) in counts.lost {
             metrics.set_lost(reason, total);
         }
+        if let Source::Segments(_, capture) = source {
+            for (program, total) in capture.program_times() {
+                metrics.set_program_run(program, total);
+            }
+        }
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let tracked = self.tracker.tracked();
         metrics.set_tracked("connections", number(tracked.connections), number(tracked.connections_limit));
@@ -230,15 +246,28 @@ impl BehindTracker {
         match observation {
             Observation::Exchange(exchange) => {
                 let call = self.attributor.exchange(*exchange);
+                if self.is_own(&call) {
+                    return;
+                }
                 self.record(|recorder| recorder.exchange(&call));
                 self.judged(|judge| judge.exchange(call));
             }
             Observation::Connection(connection) => {
                 let connection = self.attributor.connection(*connection);
+                if self.is_own(&connection) {
+                    return;
+                }
                 self.record(|recorder| recorder.connection(&connection));
                 self.judged(|judge| judge.connection(connection));
             }
         }
+    }
+
+    fn is_own<T>(&self, observed: &Attributed<T>) -> bool {
+        self.own_pid.is_some_and(|own| {
+            let is_own = |party: &Party| party.process.as_ref().is_some_and(|process| process.pid == own);
+            is_own(&observed.source) || is_own(&observed.destination)
+        })
     }
 
     fn recorded(&mut self, recorded: Recorded, networks: Option<&InternalNetworks>) {
@@ -323,3 +352,6 @@ impl TrafficClock {
         Timestamp(self.latest.saturating_add(u64::try_from(quiet.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,7 +201,10 @@ fn names_of_credentials_can_be_added() {
         let arguments = [&["replay", "-o", "jsonl", &capture], flags].concat();
         let records = records(&run(&arguments).1);
         let credentials = records[0]["credentials"].as_array().expect("a list").clone();
-        credentials.iter().map(|credential| credential["carrier"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+        credentials
+            .iter()
+            .map(|credential| credential["carrier"].as_str().expect("text").to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(carriers(&[]), ["header:x-api-key"]);
     assert_eq!(carriers(&["--api-key-header", "X-Shop-Pass"]), ["header:x-shop-pass", "header:x-api-key"]);
@@ -228,7 +231,10 @@ fn what_precedes_damage_is_judged() {
     let (code, stdout, stderr) = run(&["replay", "-o", "jsonl", &capture]);
     assert_eq!(code, 2, "{stderr}");
     assert_eq!(records(&stdout).len(), 2, "{stdout}");
-    assert!(stderr.starts_with("error: ") && stderr.contains("cut.pcap: at byte ") && stderr.contains("the file ends"), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ") && stderr.contains("cut.pcap: at byte ") && stderr.contains("the file ends"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -239,10 +245,16 @@ fn what_cannot_be_replayed_is_said() {
     let directory_path = directory.path().to_str().expect("UTF-8");
     for (path, expected) in [
         (directory_path.to_owned(), "is a directory; name a capture file in it"),
-        (format!("{directory_path}/none.pcap"), "none.pcap: cannot be read (no such file or directory); check the path"),
+        (
+            format!("{directory_path}/none.pcap"),
+            "none.pcap: cannot be read (no such file or directory); check the path",
+        ),
         (sparse.to_str().expect("UTF-8").to_owned(), "sparse.pcap: is no capture file; name a pcap or pcapng file"),
         (file(directory.path(), "empty.pcap", b""), "empty.pcap: is empty; name a pcap"),
-        (file(directory.path(), "a.pcap.gz", b"\x1f\x8b\x08\0\0\0\0\0"), "is compressed with gzip: unpack it with gunzip first"),
+        (
+            file(directory.path(), "a.pcap.gz", b"\x1f\x8b\x08\0\0\0\0\0"),
+            "is compressed with gzip: unpack it with gunzip first",
+        ),
         (file(directory.path(), "text", b"GET / HTTP/1.1\r\n\r\n"), "is no capture file"),
         (file(directory.path(), "half", &two_calls()[..10]), "the file ends 10 bytes into a record of 24 bytes"),
         (file(directory.path(), "recording", b"AUDITREC\x01\0\0\0garbage"), "at byte 12, after 0 entries: "),
@@ -274,7 +286,11 @@ fn usage_errors_are_2() {
 #[test]
 fn checks_a_configuration_and_prints_what_is_in_force() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = file(directory.path(), "auditor.yaml", b"listen: 127.0.0.1:1\ncapture: {ring_bytes: 16MiB, poll_interval: 10ms}\n");
+    let config = file(
+        directory.path(),
+        "auditor.yaml",
+        b"listen: 127.0.0.1:1\ncapture: {ring_bytes: 16MiB, poll_interval: 10ms}\n",
+    );
     let in_force = |flags: &[&str], environment: Option<(&str, &str)>| {
         let mut command = auditor(&["check", &config]);
         command.args(flags).envs(environment);
@@ -314,13 +330,17 @@ fn the_example_configuration_is_valid() {
 
 #[test]
 fn every_key_flag_and_variable_is_documented() {
-    let reference = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).expect("there");
+    let reference =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).expect("there");
     for command in ["run", "watch", "replay", "doctor", "check"] {
         let (_, help, _) = run(&[command, "--help"]);
         let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
         for word in words.filter(|word| word.starts_with("--") && word.len() > 2 || word.starts_with("AUDITOR_")) {
             let known = reference.contains(&format!("`{word}`")) || reference.contains(&format!("`{word} "));
-            assert!(known || matches!(word, "--help" | "--version"), "{command}: {word} is not in docs/configuration.md");
+            assert!(
+                known || matches!(word, "--help" | "--version"),
+                "{command}: {word} is not in docs/configuration.md"
+            );
         }
     }
 }
@@ -343,7 +363,10 @@ fn completions_and_the_manual_are_generated() {
 fn rules_are_listed() {
     let (code, stdout, _) = run(&["rules"]);
     assert_eq!(code, 0);
-    assert!(stdout.lines().any(|line| line.starts_with("unauthenticated-call ") && line.contains(" high ")), "{stdout}");
+    assert!(
+        stdout.lines().any(|line| line.starts_with("unauthenticated-call ") && line.contains(" high ")),
+        "{stdout}"
+    );
 }
 
 #[test]
@@ -358,6 +381,25 @@ fn doctor_speaks_json_and_its_exit_code_says_whether_capture_works() {
     let (again, text, _) = run(&["doctor"]);
     assert_eq!(again, code);
     assert!(text.contains("Hooks") && text.contains("kernel"), "{text}");
+}
+
+#[test]
+fn watch_works_where_doctor_says_so_and_ends_with_3_elsewhere() {
+    let (expected, _, _) = run(&["doctor"]);
+    let (code, stdout, stderr) = run(&["watch", "--for", "10ms", "--output", "report"]);
+    assert_eq!(code, expected, "{stderr}");
+    assert_eq!(stdout.is_empty(), code != 0, "{stdout}");
+    assert_eq!(stderr.lines().any(|line| line.starts_with("error: ")), code != 0, "{stderr}");
+}
+
+#[test]
+fn a_port_in_use_is_2_before_anything_is_captured() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let (code, stdout, stderr) = run(&["run", "--listen", &address]);
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    let expected = format!("error: cannot listen at {address}: address already in use; stop what listens there");
+    assert!(stderr.contains(&expected), "{stderr}");
 }
 
 #[test]

@@ -32,6 +32,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
+    ("promtool", "prometheus"),
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("node", "nodejs"),

@@ -3,6 +3,7 @@
 use std::{
     env,
     fmt::Write as _,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -33,6 +34,8 @@ pub(crate) enum Tier {
     Unit,
     /// Documentation builds without a warning
     Docs,
+    /// Prometheus rules: syntax, and their own tests
+    Dashboards,
     /// Every fuzz target for some seconds
     Fuzz,
     /// The release build, with the eBPF object inside
@@ -52,6 +55,7 @@ impl Tier {
             Self::Clippy => clippy(),
             Self::Unit => unit(),
             Self::Docs => docs(),
+            Self::Dashboards => dashboards(),
             Self::Fuzz => fuzz::run_targets(None, FUZZ_SECONDS),
             Self::Build => build(),
             Self::Live => live(),
@@ -63,6 +67,9 @@ impl Tier {
     fn obstacle(self) -> Option<&'static str> {
         match self {
             Self::Live if !is_root() => Some("live capture needs root: run `sudo -E cargo xtask test live`"),
+            Self::Dashboards if find("promtool").is_none() => {
+                Some("promtool is missing: run `cargo xtask setup --tests`")
+            }
             Self::Vm if find("qemu-system-x86_64").is_none() => {
                 Some("QEMU is missing: run `cargo xtask setup --tests`")
             }
@@ -117,9 +124,9 @@ fn line(tier: Tier, outcome: &Outcome, time: Duration) -> String {
     let name = tier.name();
     let seconds = time.as_secs_f64();
     match outcome {
-        Outcome::Passed => format!("{name:<8} passed   {seconds:6.1} s"),
-        Outcome::Failed(reason) => format!("{name:<8} FAILED   {seconds:6.1} s  {reason}"),
-        Outcome::NotRun(reason) => format!("{name:<8} NOT RUN            {reason}"),
+        Outcome::Passed => format!("{name:<10} passed   {seconds:6.1} s"),
+        Outcome::Failed(reason) => format!("{name:<10} FAILED   {seconds:6.1} s  {reason}"),
+        Outcome::NotRun(reason) => format!("{name:<10} NOT RUN            {reason}"),
     }
 }
 
@@ -178,6 +185,13 @@ fn unit() -> Result<()> {
 
 fn docs() -> Result<()> {
     run(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn dashboards() -> Result<()> {
+    for (verb, file) in [("check", "dashboards/rules.yml"), ("test", "dashboards/rules_test.yml")] {
+        run(Command::new("promtool").current_dir(root()).args([verb, "rules", file]))?;
+    }
+    Ok(())
 }
 
 /// Builds what people get.

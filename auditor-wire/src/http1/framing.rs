@@ -121,7 +121,8 @@ pub fn response(status: u16, asked: Option<Asked>, length: BodyLength) -> Framin
     match (status, asked) {
         (101, _) => Framing::Tunnel,
         (100..=199 | 204 | 304, _) => Framing::Fixed(0),
-        // Whether it answers HEAD or CONNECT is not known.
+        // Whether it answers HEAD or CONNECT is not known: only an empty body ends at the same place in any case.
+        (_, None) if length == BodyLength::Fixed(0) => Framing::Fixed(0),
         (_, None) => Framing::Unknown,
         (_, Some(Asked { head: true, .. })) => Framing::Fixed(0),
         (200..=299, Some(Asked { connect: true, .. })) => Framing::Tunnel,
@@ -205,6 +206,7 @@ mod tests {
             (200, Some(Asked::by("CONNECT")), BodyLength::Absent, Framing::Tunnel),
             (407, Some(Asked::by("CONNECT")), BodyLength::Fixed(7), Framing::Fixed(7)),
             (200, None, BodyLength::Fixed(7), Framing::Unknown),
+            (200, None, BodyLength::Fixed(0), Framing::Fixed(0)),
             (204, None, BodyLength::Fixed(7), Framing::Fixed(0)),
         ];
         for (status, asked, length, expected) in cases {

@@ -315,3 +315,96 @@ impl Lines {
         Head::new(std::mem::take(&mut *bytes), self.fields.drain(..))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> RequestHead {
+        request(text.as_bytes().to_vec(), 7).unwrap_or_else(|| panic!("no request in {text:?}"))
+    }
+
+    #[test]
+    fn targets_are_taken_apart() {
+        let cases = [
+            ("GET /a/b?x=1&y#f", Some("host"), "/a/b", Some("x=1&y"), None),
+            ("GET /?", Some("host"), "/", Some(""), None),
+            ("GET http://u:p@other:81/c?d", Some("other:81"), "/c", Some("d"), Some("u:p")),
+            ("GET http://other", Some("other"), "/", None, None),
+            ("GET http://other?q", Some("other"), "/", Some("q"), None),
+            ("GET /redirect?to=http://x@y/", Some("host"), "/redirect", Some("to=http://x@y/"), None),
+            ("OPTIONS *", Some("host"), "*", None, None),
+            ("CONNECT db:5432", Some("db:5432"), "", None, None),
+        ];
+        for (line, authority, path, query, userinfo) in cases {
+            let head = read(&format!("{line} HTTP/1.1\r\nHost: host\r\n\r\n"));
+            let found = &head.request;
+            assert_eq!(found.authority.as_deref(), authority, "{line}");
+            assert_eq!(&*found.path, path, "{line}");
+            assert_eq!(found.query.as_ref().map(|query| query.as_str()), query, "{line}");
+            assert_eq!(found.userinfo.as_ref().map(|userinfo| userinfo.as_str()), userinfo, "{line}");
+            assert!(!head.malformed, "{line}");
+        }
+        let head = request(b"GET /\xc3\xa4 HTTP/1.1\r\n\r\n".to_vec(), 0).expect("a request");
+        assert_eq!(&*head.request.path, "/%C3%A4");
+        assert!(read("GET relative HTTP/1.1\r\n\r\n").malformed);
+    }
+
+    #[test]
+    fn a_cut_head_keeps_its_whole_lines() {
+        let text = "GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer abc";
+        let head = read(text);
+        let names: Vec<_> = head.request.head.headers().map(|(name, _)| name.to_vec()).collect();
+        assert_eq!(names, [b"Host".to_vec()]);
+        assert!(request(b"GET /cut".to_vec(), 0).is_none());
+    }
+
+    #[test]
+    fn status_lines_are_read() {
+        let cases = [
+            ("HTTP/1.1 200 OK", Some((1, 200))),
+            ("HTTP/1.0 404", Some((0, 404))),
+            ("HTTP/1.1 204 ", Some((1, 204))),
+            ("HTTP/1.1 20 OK", None),
+            ("HTTP/1.1 2000", None),
+            ("HTTP/2.0 200 OK", None),
+            ("HTTP/1.1  200 OK", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(status_line(line.as_bytes()), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let head = read("GET http://u:s3cret@h/p?token=s3cret HTTP/1.1\r\nAuthorization: Bearer s3cret\r\n\r\n");
+        assert!(!format!("{head:?}").contains("s3cret"));
+    }
+
+    proptest! {
+        /// What httparse reads is read the same here, and nothing it reads is called malformed without a reason of ours.
+        #[test]
+        fn agrees_with_httparse(lines in proptest::collection::vec("[A-Za-z-]{1,12}:[ \t]{0,2}[ -~]{0,20}", 0..8), path in "/[!-~]{0,20}") {
+            let text = format!("GET {path} HTTP/1.1\r\n{}\r\n", lines.iter().map(|line| format!("{line}\r\n")).collect::<String>());
+            let mut headers = [httparse::EMPTY_HEADER; 16];
+            let mut reference = httparse::Request::new(&mut headers);
+            if reference.parse(text.as_bytes()).is_ok_and(|status| status.is_complete()) {
+                let head = request(text.as_bytes().to_vec(), 0).expect("what httparse reads is read");
+                let ours: Vec<(Vec<u8>, Vec<u8>)> = head.request.head.headers().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
+                let theirs: Vec<(Vec<u8>, Vec<u8>)> =
+                    reference.headers.iter().map(|header| (header.name.as_bytes().to_vec(), header.value.to_vec())).collect();
+                prop_assert_eq!(ours, theirs);
+                let hosts_differ = head.request.authority.is_none();
+                prop_assert!(!head.malformed || hosts_differ);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = request(bytes.clone(), 0);
+            let _ = response([b"HTTP/1.1 200\n".to_vec(), bytes].concat(), 0);
+        }
+    }
+}

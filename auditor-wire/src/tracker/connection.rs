@@ -62,6 +62,8 @@ struct Stream {
     reassembly: Reassembly,
     parser: Parser,
     ended: bool,
+    /// The stream's position was not known since the last head: one may have been missed.
+    astray: bool,
 }
 
 fn index(direction: Direction) -> usize {
@@ -252,6 +254,7 @@ impl Connection {
         let mut chunk = Chunk { bytes: part.payload, sequence: part.sequence, time: part.time, begins: part.begins };
         loop {
             let fits = self.fits(direction);
+            self.streams[at].astray |= self.streams[at].parser.is_astray();
             let Some(event) = self.streams[at].parser.data(&mut chunk, limits.head_bytes, fits) else { break };
             self.happens(Some(event), direction, limits, views);
         }
@@ -306,6 +309,10 @@ impl Connection {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Responses);
                 self.hurry_request(direction, limits, views);
+                if std::mem::take(&mut self.streams[index(direction)].astray) && self.pairing.waiting() > 1 {
+                    // The response to an earlier one of them may not have been found.
+                    self.pairing.lost(UnknownReason::Gap, false, &mut exchanges(views));
+                }
                 let answer = self.pairing.response(*head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
                 let requests = &mut self.streams[index(opposite(direction))].parser;
@@ -342,6 +349,7 @@ impl Connection {
     }
 
     fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
+        self.streams[index(direction)].astray = true;
         let requests = self.client != Some(opposite(direction));
         self.pairing.lost(reason, requests, &mut exchanges(views));
     }

@@ -356,11 +356,11 @@ impl Tracker {
         if view.client == Direction::Egress && !complete {
             return self.hold(id, Held::Connection(view));
         }
-        self.conclude(id, view, deliver);
+        self.conclude(id, *view, deliver);
     }
 
     /// Reports a connection in the place of both ends.
-    fn conclude(&mut self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+    fn conclude(&mut self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
         if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
             link.connection_reported = true;
             if let Some(held) = link.take_connection() {
@@ -368,7 +368,7 @@ impl Tracker {
                 self.twins.left_out += 1;
             }
         }
-        self.emit_connection(id, *view, deliver);
+        self.emit_connection(id, view, deliver);
     }
 
     fn hold(&mut self, id: SocketId, held: Held) {
@@ -385,7 +385,7 @@ impl Tracker {
         while let Some(held) = self.link(id).and_then(|link| link.take_due(now)) {
             self.twins.released(held.cost());
             match held {
-                Held::Connection(view) => self.conclude(id, view, deliver),
+                Held::Connection(view) => self.conclude(id, *view, deliver),
                 Held::Exchange(view) => {
                     if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
                         link.mark(view.request_sequence, view.response_sequence);
@@ -519,4 +519,19 @@ fn later(time: Timestamp, wait: Duration) -> Timestamp {
 
 fn earlier(time: Timestamp, wait: Duration) -> Timestamp {
     Timestamp(time.0.saturating_sub(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10,000 idle connections are to take at most 16 MiB: what each one has in the table, its map entry counted twice for
+    /// growth.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let link = size_of::<Link>() + 4 * 16;
+        let table = 2 * (Table::<Entry>::SLOT + size_of::<(SocketId, u32)>());
+        let each = size_of::<Connection>() + link + table;
+        assert!(each * 10_000 <= 16 << 20, "{each} bytes for each");
+    }
 }

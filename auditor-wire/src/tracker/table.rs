@@ -31,6 +31,10 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    /// Bytes of one place.
+    #[cfg(test)]
+    pub(crate) const SLOT: usize = size_of::<Slot<T>>();
+
     pub(crate) fn insert(&mut self, id: SocketId, now: Timestamp, value: T) {
         self.remove(id);
         let slot = Slot { id, used: now, newer: NONE, older: NONE, value: Some(value) };

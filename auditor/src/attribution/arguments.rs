@@ -178,7 +178,10 @@ fn argument_shown<'a>(program: &str, argument: &'a str, expected: Expected) -> (
             Expected::Anything
         };
         let mark = if next == Expected::Anything { REDACTED } else { "" };
-        return (Cow::Owned(format!("{}{mark}", &argument[..at])), next);
+        // What precedes the one may hold another: an address with a password in front of `?password=`.
+        let before = without_tokens(&argument[..at]);
+        let mark = if before.ends_with(REDACTED) { "" } else { mark };
+        return (Cow::Owned(format!("{before}{mark}")), next);
     }
     (without_tokens(argument), Expected::Anything)
 }

@@ -2,44 +2,66 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-/// Holds at most `limit` entries. Two generations: what is used moves to the young one; when that is full it becomes the old
-/// one, and what was old and unused is gone. Every operation takes constant time.
+/// Holds at most `limit` entries. When it is full, a hand goes round the entries: one used since the hand last passed is spared
+/// once, another is forgotten ("second chance"). Every operation takes constant time on average.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
-    half: usize,
+    /// Where each key's entry is in `slots`.
+    places: HashMap<K, usize>,
+    slots: Vec<Slot<K, V>>,
+    hand: usize,
+    limit: usize,
 }
 
-impl<K: Eq + Hash, V> Cache<K, V> {
+#[derive(Debug)]
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    used: bool,
+}
+
+impl<K: Copy + Eq + Hash, V> Cache<K, V> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: (limit / 2).max(1) }
+        Self { places: HashMap::new(), slots: Vec::new(), hand: 0, limit: limit.max(1) }
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        self.old.remove(&key);
-        if self.young.len() >= self.half && !self.young.contains_key(&key) {
-            self.old = std::mem::take(&mut self.young);
+        if let Some(known) = self.get(&key) {
+            *known = value;
+            return;
         }
-        self.young.insert(key, value);
+        let slot = Slot { key, value, used: false };
+        let place = if self.slots.len() < self.limit {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        } else {
+            let place = self.forgettable();
+            self.places.remove(&self.slots[place].key);
+            self.slots[place] = slot;
+            place
+        };
+        self.places.insert(key, place);
     }
 
     pub(super) fn get(&mut self, key: &K) -> Option<&mut V> {
-        // Entries found in the young generation first: that is the hot path, one look-up.
-        if !self.young.contains_key(key) {
-            let (key, value) = self.old.remove_entry(key)?;
-            self.insert(key, value);
-        }
-        self.young.get_mut(key)
+        let slot = &mut self.slots[*self.places.get(key)?];
+        slot.used = true;
+        Some(&mut slot.value)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.slots.len()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
+    /// The next entry that was not used lately. The hand clears what it passes, so it ends after one round at most.
+    fn forgettable(&mut self) -> usize {
+        loop {
+            let place = self.hand;
+            self.hand = (self.hand + 1) % self.slots.len();
+            if !std::mem::take(&mut self.slots[place].used) {
+                return place;
+            }
+        }
     }
 }
 
@@ -69,8 +91,5 @@ mod tests {
         cache.insert(1, 'b');
         cache.insert(5, 'c');
         assert_eq!((cache.get(&1).copied(), cache.get(&5).copied(), cache.len()), (Some('b'), Some('c'), 6));
-        cache.clear();
-        assert_eq!(cache.get(&1), None);
-        assert_eq!(cache.len(), 0);
     }
 }

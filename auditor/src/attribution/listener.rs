@@ -15,6 +15,8 @@ use super::cache::Cache;
 
 /// Sockets kept of a snapshot.
 const SOCKETS_MAX: usize = 65_536;
+/// Network namespaces that may have a socket of the same addresses.
+const NAMESPACES_MAX: usize = 1024;
 /// Unknown sockets that are remembered as such.
 const UNKNOWN_MAX: usize = 4096;
 /// An unknown socket is looked for again after this, nanoseconds.
@@ -120,9 +122,12 @@ impl Sockets {
         found
     }
 
-    /// Replaces what is known by these rows.
+    /// Replaces what is known of addresses by these rows, and adds what they say of cookies.
     pub(super) fn replace(&mut self, rows: &[SocketRow], now: u64) {
-        self.by_cookie.clear();
+        // A cookie is never given twice, so what is known of it stays true.
+        if self.by_cookie.len() + rows.len() > SOCKETS_MAX {
+            self.by_cookie.clear();
+        }
         self.connected.clear();
         self.listening.clear();
         self.taken = Some(now);
@@ -145,9 +150,10 @@ impl Sockets {
         } else {
             self.connected.entry((local, address(row.peer, row.peer_port))).or_default()
         };
-        match places.iter_mut().find(|known| known.netns == place.netns) {
-            Some(known) => known.owner = first_of(known.owner, owner),
-            None => places.push(place),
+        if let Some(known) = places.iter_mut().find(|known| known.netns == place.netns) {
+            known.owner = first_of(known.owner, owner);
+        } else if places.len() < NAMESPACES_MAX {
+            places.push(place);
         }
     }
 

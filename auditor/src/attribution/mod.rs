@@ -120,7 +120,8 @@ impl Attributor {
         }
     }
 
-    /// Takes over the sockets that exist, as the kernel iterator lists them.
+    /// Takes over the sockets that exist, as the kernel iterator lists them. A later snapshot of [`Sources::sockets`] replaces
+    /// what they say of addresses, so the same iterator should be that source too.
     pub fn existing(&mut self, rows: &[SocketRow], now: Timestamp) {
         self.sockets.replace(rows, now.0);
     }
@@ -166,11 +167,11 @@ impl Attributor {
         time: Timestamp,
     ) -> (Party, Party) {
         // The reporter's socket has both addresses as given; the other end's socket has them as they were on the wire.
-        let from_source = |reported: bool| {
+        let seen_by = |reported: bool| {
             if reported { Endpoints { local: source.address, remote: destination.address } } else { wire }
         };
-        let of_source = from_source(reporter == Reporter::Source);
-        let of_destination = from_source(reporter == Reporter::Destination).reversed();
+        let of_source = seen_by(reporter == Reporter::Source);
+        let of_destination = seen_by(reporter == Reporter::Destination).reversed();
         let caller = Seen { end: source, other: destination, endpoints: of_source, accepted: false };
         let callee = Seen { end: destination, other: source, endpoints: of_destination, accepted: true };
         (self.party(&caller, time.0), self.party(&callee, time.0))

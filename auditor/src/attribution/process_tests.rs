@@ -268,7 +268,7 @@ fn a_child_that_has_ended_is_recognised_as_gone() {
     assert!(live().facts(&owner, 0).process.executable.is_some());
     child.kill().unwrap();
     // A zombie until it is waited for, then no process at all.
-    let mut ended = || while !Stat::read(&Procfs::new("/proc"), owner.tgid).is_none_or(|stat| stat.ended) {};
+    let ended = || while !Stat::read(&Procfs::new("/proc"), owner.tgid).is_none_or(|stat| stat.ended) {};
     ended();
     assert_eq!(live().facts(&owner, 0).process.executable, None);
     child.wait().unwrap();

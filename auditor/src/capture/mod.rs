@@ -6,6 +6,8 @@ pub mod record;
 pub mod recording;
 pub mod ring;
 
+use std::time::Duration;
+
 use auditor_wire::segment::Segment;
 
 /// Where segments come from.
@@ -18,6 +20,11 @@ pub trait Capture {
 
     /// What the source has counted since it began.
     fn counts(&mut self) -> Counts;
+
+    /// Time the kernel spent in the source's programs since they were loaded, by program; empty where there are none.
+    fn program_times(&mut self) -> Vec<(&'static str, Duration)> {
+        Vec::new()
+    }
 }
 
 /// What a source has after a [`Capture::drain`].

@@ -1,5 +1,7 @@
 //! The live source: the ring buffer the kernel programs write.
 
+use std::time::Duration;
+
 use auditor_wire::segment::Segment;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -55,6 +57,10 @@ impl Capture for RingSource {
         let mut lost = self.programs.losses().unwrap_or_default();
         lost.push(("undecodable", self.undecodable));
         Counts { delivered: self.delivered, ignored: Vec::new(), lost }
+    }
+
+    fn program_times(&mut self) -> Vec<(&'static str, Duration)> {
+        self.programs.run_times().into_iter().map(|run| (run.program, run.total)).collect()
     }
 }
 

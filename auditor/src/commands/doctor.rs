@@ -56,9 +56,10 @@ pub(super) fn run(arguments: &DoctorArgs) -> Result<(), Failure> {
 
 fn diagnose() -> Diagnosis {
     let facts = Capabilities::read().facts();
-    let reason = live::open(&Config::default()).err().map(|failure| failure.to_string());
-    let live_capture = reason.is_none();
-    let existing = "names the processes of sockets that exist at the start, through iter/task_file or else sock_diag and procfs";
+    let live = live::open(&Config::default());
+    let live_capture = live.is_ok();
+    let iterator = live.as_ref().is_ok_and(|live| live.iterator);
+    let reason = live.err().map(|failure| failure.to_string());
     let hooks = vec![
         Hook {
             name: "cgroup_skb/egress",
@@ -66,7 +67,16 @@ fn diagnose() -> Diagnosis {
             purpose: "sees what every socket sends, and which process sends it",
         },
         Hook { name: "cgroup_skb/ingress", used: live_capture, purpose: "sees what every socket receives" },
-        Hook { name: "socket list", used: live_capture, purpose: existing },
+        Hook {
+            name: "iter/task_file",
+            used: iterator,
+            purpose: "names the processes of sockets that exist at the start, in every network namespace",
+        },
+        Hook {
+            name: "sock_diag, procfs",
+            used: live_capture && !iterator,
+            purpose: "stand in for iter/task_file; they see the network namespaces that have a process to be read",
+        },
     ];
     Diagnosis { live_capture, reason, hooks, facts: facts.into_iter().map(FactRecord::new).collect() }
 }

@@ -20,7 +20,8 @@ pub(super) fn man() -> io::Result<String> {
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
         let man = clap_mangen::Man::new(subcommand.clone());
-        writeln!(Text(&mut page), ".SH \"AUDITOR {}\"", subcommand.get_name().to_uppercase()).map_err(io::Error::other)?;
+        writeln!(Text(&mut page), ".SH \"AUDITOR {}\"", subcommand.get_name().to_uppercase())
+            .map_err(io::Error::other)?;
         man.render_synopsis_section(&mut page)?;
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;

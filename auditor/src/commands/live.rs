@@ -1,20 +1,27 @@
 //! Opening live capture: what the kernel lets us have, and what is told when it does not.
 
-use std::{fs::File, os::fd::AsFd, path::Path};
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, TcpListener},
+    os::fd::AsFd,
+    path::Path,
+    process,
+};
 
+use auditor_abi::record::SocketRow;
 use auditor_wire::segment::Timestamp;
 
 use super::{Failure, stages};
 use crate::{
-    attribution::{Attributor, Sources},
+    attribution::{Attributor, Sources, listener::SocketSource},
     capture::ring::RingSource,
     config::Config,
     kernel::{
         cgroup::{self, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
-        loader::{self, LoadError, Options},
+        loader::{self, LoadError, Options, SocketLister},
         object,
-        probe::Capabilities,
+        probe::initial_pid_namespace,
     },
 };
 
@@ -26,6 +33,10 @@ pub(super) struct Live {
     pub(super) attributor: Attributor,
     /// Containers are looked up in it for as long as capture goes on.
     pub(super) root: CgroupRoot,
+    /// The auditor's own process, in the initial pid namespace.
+    pub(super) own_pid: u32,
+    /// The kernel listed the sockets that exist already.
+    pub(super) iterator: bool,
 }
 
 const DOCTOR: &str = "`auditor doctor` says what is missing; `auditor replay` works without";
@@ -52,14 +63,42 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let directory = root.as_fd().try_clone_to_owned().map(File::from);
     let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
-    let same_pid_namespace = Capabilities::read().initial_pid_namespace.is_yes();
-    let sources = Sources::of_system(Some(root.path().to_owned()), same_pid_namespace);
-    let mut attributor = Attributor::new(stages::node_networks(config), sources);
-    match programs.list_sockets() {
-        Ok(rows) => attributor.existing(&rows, now()),
+    let mut sources = Sources::of_system(Some(root.path().to_owned()), initial_pid_namespace().is_yes());
+    let lister = SocketLister::load(object, layout.offsets());
+    let iterator = lister.is_ok();
+    match lister {
+        Ok(lister) => sources.sockets = Box::new(lister),
         Err(error) => tracing::warn!(%error, "sockets that exist already are looked up with sock_diag instead"),
     }
-    Ok(Live { ring: RingSource::new(programs, ring), attributor, root })
+    let (rows, own_pid) = listed(&mut *sources.sockets);
+    let own_pid = own_pid.unwrap_or_else(process::id);
+    let mut attributor = Attributor::new(stages::node_networks(config), sources);
+    attributor.existing(&rows, now());
+    Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid, iterator })
+}
+
+/// The sockets there are, and how the kernel numbers this process, found by a listener of its own among them.
+fn listed(source: &mut dyn SocketSource) -> (Vec<SocketRow>, Option<u32>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let port = listener.as_ref().ok().and_then(|listener| Some(listener.local_addr().ok()?.port()));
+    let rows = source.sockets().unwrap_or_else(|error| {
+        tracing::warn!(%error, "sockets that exist already cannot be listed: their processes are known once they send");
+        Vec::new()
+    });
+    let own_pid = listening_pid(&rows, port);
+    (rows, own_pid)
+}
+
+/// Who listens on `port` under the auditor's own name: how the kernel numbers this process, which in a pid namespace of its own
+/// knows another number.
+fn listening_pid(rows: &[SocketRow], port: Option<u16>) -> Option<u32> {
+    /// `TCP_LISTEN` (include/net/tcp_states.h).
+    const LISTEN: u8 = 10;
+    let own_name = fs::read_to_string("/proc/self/comm").ok()?;
+    let own_name = own_name.trim_end().as_bytes();
+    rows.iter()
+        .find(|row| Some(row.local_port) == port && row.state == LISTEN && row.comm.starts_with(own_name))
+        .map(|row| row.tgid)
 }
 
 fn now() -> Timestamp {
@@ -81,4 +120,29 @@ fn layout(btf: &Path) -> Layout {
 
 fn refused(error: &LoadError) -> Failure {
     Failure::Unsupported(format!("{error}; {DOCTOR}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    #[test]
+    fn the_own_process_is_known_by_its_listener() {
+        let name = fs::read("/proc/self/comm").expect("own name");
+        let mut row = SocketRow::new_zeroed();
+        row.tgid = 4711;
+        row.local_port = 81;
+        row.state = 10;
+        let length = name.trim_ascii_end().len();
+        row.comm[..length].copy_from_slice(&name[..length]);
+        let mut connected = row;
+        (connected.state, connected.tgid) = (1, 1);
+        let mut other = row;
+        (other.comm, other.tgid) = ([b'x'; 16], 2);
+        assert_eq!(listening_pid(&[connected, other, row], Some(81)), Some(4711));
+        assert_eq!(listening_pid(&[connected, other, row], Some(82)), None);
+        assert_eq!(listening_pid(&[row], None), None);
+    }
 }

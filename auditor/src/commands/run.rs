@@ -46,6 +46,7 @@ fn capture(
 ) -> Result<(), Failure> {
     let live = live::open(config)?;
     let mut pipeline = Pipeline::new(stages::tracker(config), live.attributor, judge, outputs);
+    pipeline.leave_out(live.own_pid);
     let stop = stages::stop_flag()?;
     let control = Control {
         stop: &stop,

@@ -41,9 +41,10 @@ pub(super) fn node_networks(config: &Config) -> InternalNetworks {
 
 /// What is internal to traffic from elsewhere.
 pub(super) fn file_networks(config: &Config) -> InternalNetworks {
-    config.internal_networks.clone().map_or_else(InternalNetworks::default, |networks| {
-        InternalNetworks::new(networks, Vec::new())
-    })
+    config
+        .internal_networks
+        .clone()
+        .map_or_else(InternalNetworks::default, |networks| InternalNetworks::new(networks, Vec::new()))
 }
 
 pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
@@ -56,9 +57,10 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     names.signature_headers.extend(config.credentials.signature_headers.iter().cloned());
     names.session_cookies.extend(config.credentials.session_cookies.iter().cloned());
     names.query_parameters.extend(config.credentials.query_parameters.iter().cloned());
-    let rules = config.rules.iter().map(|(id, rule)| {
-        (*id, RuleSettings { severity: rule.severity, enabled: rule.enabled.unwrap_or(true) })
-    });
+    let rules = config
+        .rules
+        .iter()
+        .map(|(id, rule)| (*id, RuleSettings { severity: rule.severity, enabled: rule.enabled.unwrap_or(true) }));
     let settings = policy::Settings {
         jwt_lifetime: config.jwt.max_lifetime,
         rules: rules.collect(),

@@ -22,8 +22,7 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let look = Look::of_stdout();
     let only_report = matches!(arguments.output, Output::Report | Output::Markdown);
     let outputs = Outputs::new();
-    let outputs =
-        if only_report || arguments.report { outputs.with_report(stages::report(&config)) } else { outputs };
+    let outputs = if only_report || arguments.report { outputs.with_report(stages::report(&config)) } else { outputs };
     let outputs = match arguments.output {
         Output::Text => outputs.with_writer(Stream::new(io::stdout(), look), WhenFull::Drop),
         Output::Jsonl => outputs.with_writer(JsonLines::new(io::stdout()), WhenFull::Drop),
@@ -32,6 +31,7 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let thread_failed = |source| Failure::System { action: "start a thread", source };
     let outputs = outputs.map_err(thread_failed)?;
     let mut pipeline = Pipeline::new(stages::tracker(&config), live.attributor, judge, outputs);
+    pipeline.leave_out(live.own_pid);
     if let Some(file) = recording {
         pipeline.record(Recorder::new(FingerprintKey::random()?), file).map_err(thread_failed)?;
     }

@@ -122,12 +122,7 @@ impl Default for Config {
                 response_head_bytes: 4 << 10,
                 poll_interval: Duration::from_millis(5),
             },
-            limits: Limits {
-                connections: 65_536,
-                buffered_bytes: 64 << 20,
-                series: 5_000,
-                edges: 2_000,
-            },
+            limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000 },
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },

@@ -71,8 +71,8 @@ struct Reader<'a> {
 
 fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Config, ConfigError> {
     let reader = Reader { file: path };
-    let mut config = Config::default();
-    config.internal_networks = reader.list("internal_networks", &raw.internal_networks, value::network)?;
+    let internal_networks = reader.list("internal_networks", &raw.internal_networks, value::network)?;
+    let mut config = Config { internal_networks, ..Config::default() };
     reader.set(&mut config.listen, "listen", &raw.listen, value::listen)?;
 
     let capture = raw.capture.unwrap_or_default();

@@ -8,7 +8,6 @@
 //! - A first NTLM message (negotiate) only opens a handshake: no credential.
 //! - CSRF tokens are no credential; neither are headers that only name a user, such as `x-forwarded-user`.
 
-pub mod arguments;
 mod authorization;
 pub mod extract;
 pub mod fingerprint;

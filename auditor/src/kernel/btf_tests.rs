@@ -304,12 +304,31 @@ fn the_running_kernel_is_resolved_or_says_why() {
 /// One answer of the kernel's BTF that differs between versions, to see that the reader follows the kernel at hand.
 #[test]
 fn the_running_kernel_has_functions_and_enumerators() {
-    let Ok(bytes) = std::fs::read(KERNEL_BTF) else { return };
+    let bytes = match std::fs::read(KERNEL_BTF) {
+        Ok(bytes) => bytes,
+        Err(error) => return assert!(!Path::new(KERNEL_BTF).exists(), "{error}"),
+    };
     let btf = Btf::parse(&bytes).unwrap();
     assert_eq!(btf.arity("tcp_sendmsg"), Some(3));
     assert!(btf.arity("tcp_recvmsg").is_some_and(|arity| (4..=6).contains(&arity)));
     assert_eq!(btf.enumerator("BPF_PROG_TYPE_CGROUP_SKB"), Some(8));
     assert!(btf.len() > 1000);
+}
+
+/// The fuzz target's committed seeds are valid BTF, so that the fuzzer starts deep inside. `AUDITOR_WRITE_SEEDS=1` writes them
+/// anew with the writer here.
+#[test]
+fn the_fuzz_seeds_are_btf() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/btf");
+    for (name, bytes) in [("sample", sample()), ("complete", complete(""))] {
+        let path = directory.join(name);
+        if std::env::var_os("AUDITOR_WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        let seed = std::fs::read(&path).unwrap();
+        assert!(!Btf::parse(&seed).unwrap().is_empty(), "{name} holds no type");
+    }
 }
 
 proptest! {

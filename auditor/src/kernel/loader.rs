@@ -1,6 +1,7 @@
 //! Loads and attaches the kernel programs. The only module that uses aya; it decides nothing.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read as _},
     ops::Deref,
@@ -16,6 +17,8 @@ use aya::{
     sys::Stats,
 };
 use zerocopy::FromBytes;
+
+use crate::attribution::listener::SocketSource;
 
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
@@ -145,29 +148,6 @@ impl Programs {
         Ok(())
     }
 
-    /// The TCP sockets that are open now, of every network namespace, with the processes that hold them.
-    ///
-    /// # Errors
-    /// When the kernel has no such iterator or does not allow it; sock_diag and procfs stand in.
-    pub fn list_sockets(&mut self) -> Result<Vec<SocketRow>, LoadError> {
-        let name = names::PROGRAM_SOCKETS;
-        let failed = |error: ProgramError| program_error(name, error);
-        let btf = aya::Btf::from_sys_fs()
-            .map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
-        let program: &mut Iter =
-            self.ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(failed)?;
-        program.load("task_file", &btf).map_err(failed)?;
-        let link = program.attach().map_err(failed)?;
-        let link = program.take_link(link).map_err(failed)?;
-        let mut file =
-            link.into_file().map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
-        let mut bytes = Vec::new();
-        let result = file.read_to_end(&mut bytes);
-        let _unloaded = program.unload();
-        result.map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
-        Ok(bytes.chunks_exact(size_of::<SocketRow>()).filter_map(|row| SocketRow::read_from_bytes(row).ok()).collect())
-    }
-
     /// Losses the programs have counted, by reason.
     ///
     /// # Errors
@@ -214,6 +194,65 @@ impl Programs {
             .collect()
     }
 }
+
+/// Lists the node's TCP sockets, of every network namespace, through `iter/task_file`.
+pub struct SocketLister(Ebpf);
+
+impl SocketLister {
+    /// Loads the iterator.
+    ///
+    /// # Errors
+    /// When the kernel has no such iterator, no BTF, or does not allow it; sock_diag and procfs stand in.
+    pub fn load(object: &[u8], offsets: &[(&'static str, u32)]) -> Result<Self, LoadError> {
+        let name = names::PROGRAM_SOCKETS;
+        let failed = |error: ProgramError| program_error(name, error);
+        let btf = aya::Btf::from_sys_fs()
+            .map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
+        let mut loader = EbpfLoader::new();
+        // The object's ring is not used here.
+        loader.map_max_entries(names::MAP_RECORDS, SMALLEST_RING);
+        for (name, offset) in offsets {
+            loader.override_global(name, offset, true);
+        }
+        let mut ebpf = loader.load(object).map_err(object_error)?;
+        let program: &mut Iter = ebpf.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(failed)?;
+        program.load("task_file", &btf).map_err(failed)?;
+        Ok(Self(ebpf))
+    }
+
+    /// The sockets that are open now, once for each process that has them open.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn list(&mut self) -> Result<Vec<SocketRow>, LoadError> {
+        let name = names::PROGRAM_SOCKETS;
+        let failed = |error: ProgramError| program_error(name, error);
+        let said = |message: String| LoadError::Program { program: name, message };
+        let program: &mut Iter = self.0.program_mut(name).ok_or_else(|| missing(name))?.try_into().map_err(failed)?;
+        let link = program.attach().map_err(failed)?;
+        let link = program.take_link(link).map_err(failed)?;
+        let mut file = link.into_file().map_err(|error| said(error.to_string()))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| said(error.to_string()))?;
+        let rows = bytes.chunks_exact(size_of::<SocketRow>());
+        Ok(rows.filter_map(|row| SocketRow::read_from_bytes(row).ok()).collect())
+    }
+}
+
+impl fmt::Debug for SocketLister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SocketLister")
+    }
+}
+
+impl SocketSource for SocketLister {
+    fn sockets(&mut self) -> io::Result<Vec<SocketRow>> {
+        self.list().map_err(io::Error::other)
+    }
+}
+
+/// Bytes of a ring nobody writes to: the smallest the kernel makes, one page.
+const SMALLEST_RING: u32 = 4096;
 
 fn cgroup_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSkb, LoadError> {
     ebpf.program_mut(name)

@@ -156,7 +156,7 @@ impl Capabilities {
             btf: btf(Path::new(KERNEL_BTF)),
             cgroup2,
             cgroup2_note,
-            initial_pid_namespace: namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE),
+            initial_pid_namespace: initial_pid_namespace(),
             initial_cgroup_namespace: namespace("/proc/self/ns/cgroup", INITIAL_CGROUP_NAMESPACE),
             lockdown: lockdown(Path::new("/sys/kernel/security")),
             unprivileged_bpf_disabled: read_text("/proc/sys/kernel/unprivileged_bpf_disabled")
@@ -368,6 +368,12 @@ fn effective(status: &str) -> Option<u64> {
     u64::from_str_radix(value.trim(), 16).ok()
 }
 
+/// Whether this process is in the initial pid namespace, so that the kernel's pids are those of its procfs.
+#[must_use]
+pub fn initial_pid_namespace() -> Answer {
+    namespace("/proc/self/ns/pid", INITIAL_PID_NAMESPACE)
+}
+
 fn namespace(path: &str, initial: u64) -> Answer {
     use std::os::unix::fs::MetadataExt as _;
     match fs::metadata(path) {
@@ -439,7 +445,8 @@ mod tests {
 
     #[test]
     fn each_lack_is_one_fact() {
-        let cases: [(&str, fn(&mut Capabilities)); 10] = [
+        type Change = fn(&mut Capabilities);
+        let cases: [(&str, Change); 10] = [
             ("architecture", |c| c.architecture = "mips"),
             ("kernel", |c| c.kernel = "4.18.0-553.el8_10.x86_64".into()),
             ("user", |c| c.user = 1000),

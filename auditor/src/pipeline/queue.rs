@@ -101,7 +101,9 @@ impl<T: Send + 'static> Queue<T> {
         };
         match result {
             Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written")),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "nobody takes what is written"))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the writing thread had panicked")),
         }
     }
@@ -141,7 +143,7 @@ mod tests {
         }
     }
 
-    struct Blocked(mpsc::Receiver<()>);
+    struct Blocked(Receiver<()>);
 
     impl Consumer<u32> for Blocked {
         fn take(&mut self, _: u32) {

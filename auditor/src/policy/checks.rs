@@ -189,7 +189,12 @@ fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects<
 
 /// A token that a service must refuse: as bad as the rule says when it was accepted; medium when the call failed for another
 /// reason, since who gets that far mostly passed the check; nothing when it was refused or not answered.
-fn must_not_be_accepted(call: &Call<'_>, rule: &'static str, defects: &mut Defects<'_>, detail: impl FnOnce() -> String) {
+fn must_not_be_accepted(
+    call: &Call<'_>,
+    rule: &'static str,
+    defects: &mut Defects<'_>,
+    detail: impl FnOnce() -> String,
+) {
     match call.outcome {
         Outcome::Accepted => defects.add(rule, severity(rule), detail),
         Outcome::Failed => defects.add(rule, Severity::Medium, detail),

@@ -26,7 +26,9 @@ use self::checks::Call;
 use crate::{
     attribution::Attributed,
     credentials::{Extractor, shape::shown_within},
-    judgement::{Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport, Verdict},
+    judgement::{
+        Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport, Verdict,
+    },
 };
 
 /// Longest authority and server name that is shown, bytes.

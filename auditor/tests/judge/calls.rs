@@ -65,8 +65,11 @@ pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchan
         container: None,
         workload: None,
     };
-    let response = (!response_head.is_empty())
-        .then(|| Response { status: response_head[9..12].parse().expect("a status"), head: fields(response_head) });
+    let response = (!response_head.is_empty()).then(|| Response {
+        status: response_head[9..12].parse().expect("a status"),
+        head: fields(response_head),
+        sequence: 0,
+    });
     let exchange = Exchange {
         reporter: Reporter::Destination,
         source: end(source),

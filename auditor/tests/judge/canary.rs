@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use auditor::{
-    credentials::{FingerprintKey, arguments::redact_arguments, redact::redact_head},
+    attribution::arguments::redact_arguments,
+    credentials::{FingerprintKey, redact::redact_head},
     judgement::Judgement,
 };
 use base64::{

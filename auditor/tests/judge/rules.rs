@@ -298,7 +298,7 @@ fn the_record_is_as_the_contract_says() {
     call.observed.deviations.bare_lf = true;
     let record = serde_json::to_value(judge().exchange(call).expect("internal")).expect("JSON");
     let expected = serde_json::json!({
-        "kind": "exchange", "time": "2026-11-22T00:00:00Z", "reporter": "destination",
+        "kind": "exchange", "time": "2026-11-22T00:00:00.000000Z", "reporter": "destination",
         "source": {"address": "10.0.0.1", "port": 51234, "internal": true, "process": null, "container": null, "workload": null},
         "destination": {"address": "10.0.0.2", "port": 8080, "internal": true, "process": null, "container": null, "workload": null},
         "protocol": "http/1.1",

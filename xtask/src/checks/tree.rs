@@ -90,7 +90,8 @@ fn forbidden(path: &Path, line: &str) -> Option<String> {
     if let Some(folder) = ["work", "root"].iter().find(|folder| names_folder(line, &format!("/{folder}/"))) {
         return Some(format!("names a path under /{folder}, which is one machine's"));
     }
-    if line.contains(&format!("-----BEGIN {}", "PRIVATE KEY")) || line.contains(&format!("{} KEY-----", "PRIVATE")) {
+    // The first line of a PEM block; code that looks for such blocks names it within a line.
+    if line.trim_start().starts_with("-----BEGIN") && line.contains("PRIVATE KEY") {
         return Some("holds a private key; tests make their own".to_owned());
     }
     let unfinished = ["TO", "FIX"].iter().zip(["DO", "ME"]).any(|(head, tail)| line.contains(&format!("{head}{tail}")));

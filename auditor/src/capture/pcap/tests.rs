@@ -90,8 +90,11 @@ impl Order {
 const LITTLE: Order = Order(Endian::Little);
 const BIG: Order = Order(Endian::Big);
 
-/// Times, payloads and sockets delivered, and the message it ended with.
-fn read(file: impl Read + Send + 'static) -> (Vec<(u64, Vec<u8>, u64)>, Option<String>) {
+/// Time, payload and socket of a segment.
+type Seen = (u64, Vec<u8>, u64);
+
+/// What was delivered, and the message it ended with.
+fn read(file: impl Read + Send + 'static) -> (Vec<Seen>, Option<String>) {
     let mut seen = Vec::new();
     let opened = PcapFile::new("capture", Box::new(BufReader::new(file)));
     let mut file = match opened {
@@ -113,7 +116,7 @@ fn read(file: impl Read + Send + 'static) -> (Vec<(u64, Vec<u8>, u64)>, Option<S
     }
 }
 
-fn bytes(file: &[u8]) -> (Vec<(u64, Vec<u8>, u64)>, Option<String>) {
+fn bytes(file: &[u8]) -> (Vec<Seen>, Option<String>) {
     read(Cursor::new(file.to_vec()))
 }
 

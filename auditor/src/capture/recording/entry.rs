@@ -288,13 +288,8 @@ impl EndEntry {
     }
 
     fn restore(&self) -> (End, Party) {
-        let end = End {
-            address: self.address,
-            socket: self.socket.map(SocketId),
-            owner: None,
-            cgroup: None,
-            netns: None,
-        };
+        let end =
+            End { address: self.address, socket: self.socket.map(SocketId), owner: None, cgroup: None, netns: None };
         let process = self.party.process.as_ref().map(|process| {
             Arc::new(Process {
                 pid: process.pid,

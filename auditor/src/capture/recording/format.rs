@@ -98,7 +98,8 @@ impl Reader {
         let length = self.buffer.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
         let expected: [u8; CHECKSUM] = self.buffer[4..].first_chunk().copied().unwrap_or_default();
         if length > LONGEST_ENTRY {
-            let message = format!("an entry of {length} bytes is claimed, and {LONGEST_ENTRY} is the most there can be; {REST}");
+            let message =
+                format!("an entry of {length} bytes is claimed, and {LONGEST_ENTRY} is the most there can be; {REST}");
             return Err(self.damage(start, message));
         }
         self.fill(start, if length == END { 8 } else { length as usize })?;
@@ -108,7 +109,8 @@ impl Reader {
         if length == END {
             let entries = self.buffer.first_chunk().map_or(0, |entries| u64::from_le_bytes(*entries));
             if entries != self.entries {
-                let message = format!("{} entries were read and {entries} were written; some are missing", self.entries);
+                let message =
+                    format!("{} entries were read and {entries} were written; some are missing", self.entries);
                 return Err(self.damage(start, message));
             }
             return Ok(None);
@@ -121,7 +123,10 @@ impl Reader {
         self.buffer.clear();
         let read = Read::take(&mut self.reader, length as u64).read_to_end(&mut self.buffer);
         let read = read.map_err(|error| {
-            self.damage(start, format!("cannot be read any further ({}); copy it anew", crate::config::reason_of(&error)))
+            self.damage(
+                start,
+                format!("cannot be read any further ({}); copy it anew", crate::config::reason_of(&error)),
+            )
         })?;
         self.offset += read as u64;
         if read < length {

@@ -83,10 +83,15 @@ fn call(request: Option<&str>, response: Option<&str>, unknown: Option<UnknownRe
 }
 
 fn calls() -> Vec<Attributed<Exchange>> {
-    let bearer = format!("POST /admin/items?page=2&api_key={SECRET} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {SECRET}\r\n\r\n");
-    let basic = format!("GET /x HTTP/1.0\r\nHost: shop\r\nAuthorization: Basic {SECRET}=\r\nCookie: sid={SECRET}; a=b\r\n\r\n");
+    let bearer = format!(
+        "POST /admin/items?page=2&api_key={SECRET} HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
+    );
+    let basic =
+        format!("GET /x HTTP/1.0\r\nHost: shop\r\nAuthorization: Basic {SECRET}=\r\nCookie: sid={SECRET}; a=b\r\n\r\n");
     // {"alg":"none"} . {"sub":"me"} . a signature that is secret
-    let token = format!("GET /t HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.{SECRET}\r\n\r\n");
+    let token = format!(
+        "GET /t HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.{SECRET}\r\n\r\n"
+    );
     let cut = format!("GET /cut HTTP/1.1\r\nHost: shop\r\nX-Api-Key: {SECRET}");
     let ok = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 2\r\n\r\n";
     vec![
@@ -220,7 +225,10 @@ fn is_made_for_its_owner_alone_and_overwrites_nothing() {
     file.end().expect("written");
     assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     let error = RecordingFile::create(&path).expect_err("exists").to_string();
-    assert!(error.ends_with("calls.auditor: cannot be made (file exists); name one that does not exist yet"), "{error}");
+    assert!(
+        error.ends_with("calls.auditor: cannot be made (file exists); name one that does not exist yet"),
+        "{error}"
+    );
     let (records, end) = replay(std::fs::read(&path).expect("there"));
     assert_eq!((records.len(), end), (0, None), "an empty recording is whole");
 }

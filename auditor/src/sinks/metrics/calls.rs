@@ -3,11 +3,15 @@
 //! The tables are keyed by the labels themselves and not by `prometheus::IntCounterVec`: that one hashes label values
 //! without anything between them, so that the callers `ab` of `c` and `a` of `bc` would share one series.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+};
 
 use super::{
     super::credential_word,
     Settings, families,
+    hash::BuildMix,
     histogram::Histogram,
     names::{NameId, Names},
 };
@@ -23,7 +27,7 @@ pub(super) type Durations = Histogram<13>;
 pub(super) type Lifetimes = Histogram<10>;
 
 /// What tells one series of `auditor_exchanges_total` from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExchangeKey {
     pub(super) edge: Edge,
     pub(super) reporter: Reporter,
@@ -35,7 +39,7 @@ pub(super) struct ExchangeKey {
 }
 
 /// What tells one series of `auditor_connections_total` from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionKey {
     pub(super) edge: Edge,
     pub(super) reporter: Reporter,
@@ -46,7 +50,7 @@ pub(super) struct ConnectionKey {
 }
 
 /// What tells one series of `auditor_findings_total` from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FindingKey {
     pub(super) edge: Edge,
     pub(super) rule: &'static str,
@@ -54,10 +58,46 @@ pub(super) struct FindingKey {
 }
 
 /// Who calls whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
     pub(super) source: NameId,
     pub(super) destination: NameId,
+}
+
+// Hashed by hand, in two words: of the words only their lengths, which differ mostly; equality compares them whole.
+
+impl Hash for ExchangeKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.edge.hash(state);
+        let enums = [self.reporter as u8, self.security as u8, self.verdict as u8, self.outcome as u8];
+        let lengths = [short(self.protocol), short(self.credential)];
+        state.write_u64(u64::from_le_bytes([enums[0], enums[1], enums[2], enums[3], lengths[0], lengths[1], 0, 0]));
+    }
+}
+
+impl Hash for ConnectionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.edge.hash(state);
+        let enums = [self.reporter as u8, self.security as u8, self.verdict as u8, self.outcome as u8];
+        state.write_u64(u64::from_le_bytes([enums[0], enums[1], enums[2], enums[3], short(self.protocol), 0, 0, 0]));
+    }
+}
+
+impl Hash for FindingKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.edge.hash(state);
+        state.write_u64(u64::from_le_bytes([self.severity as u8, short(self.rule), 0, 0, 0, 0, 0, 0]));
+    }
+}
+
+impl Hash for Edge {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.source.number()) << 32 | u64::from(self.destination.number()));
+    }
+}
+
+fn short(word: &str) -> u8 {
+    u8::try_from(word.len()).unwrap_or(u8::MAX)
 }
 
 /// A key that can be folded into one of few.
@@ -95,14 +135,14 @@ impl Fold for NameId {
 /// The series of one family.
 #[derive(Debug)]
 struct Table<K, V> {
-    series: HashMap<K, (V, u32)>,
+    series: HashMap<K, (V, u32), BuildMix>,
     limit: usize,
     folded: u64,
 }
 
 impl<K: Fold, V: Default> Table<K, V> {
     fn new(limit: usize) -> Self {
-        Self { series: HashMap::new(), limit, folded: 0 }
+        Self { series: HashMap::default(), limit, folded: 0 }
     }
 
     /// The series of `key`, used now. Past the limit a key without a series gets the folded one.

@@ -8,6 +8,7 @@ mod calls;
 #[cfg(test)]
 mod contract;
 mod families;
+mod hash;
 mod histogram;
 mod names;
 mod own;

@@ -16,6 +16,10 @@ impl NameId {
     pub(super) const UNKNOWN: Self = Self(0);
     /// One of the workloads past the limit.
     pub(super) const OTHER: Self = Self(1);
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// The values of a `*_workload` and a `*_namespace` label.

@@ -1,0 +1,187 @@
+use std::{
+    fs::File,
+    io::BufReader,
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
+
+use auditor_wire::{limits::Limits, segment::Timestamp};
+
+use super::*;
+use crate::{
+    capture::pcap::PcapFile,
+    credentials::{Extractor, FingerprintKey, Settings},
+    policy,
+    sinks::{Sink, metrics, report},
+};
+
+const CAPTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/captures");
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// Records as JSON without fingerprints: they belong to a key.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<Vec<serde_json::Value>>>);
+
+impl Sink for Collected {
+    fn judgement(&mut self, judgement: &Judgement) {
+        let mut record = serde_json::to_value(judgement).expect("JSON");
+        for credential in record["credentials"].as_array_mut().expect("a list") {
+            credential["fingerprint"] = "".into();
+        }
+        self.0.lock().expect("not poisoned").push(record);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A writer that nobody reads.
+struct Closed;
+
+impl Sink for Closed {
+    fn judgement(&mut self, _: &Judgement) {}
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// A live source without traffic.
+struct Silent;
+
+impl Capture for Silent {
+    fn drain(&mut self, _: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
+        Ok(Status::Idle)
+    }
+
+    fn counts(&mut self) -> Counts {
+        Counts { delivered: 3, ignored: vec![("not-tcp", 2)], lost: vec![("ring-full", 1)] }
+    }
+}
+
+fn capture(name: &str) -> Source {
+    let file = File::open(Path::new(CAPTURES).join(name)).expect("there");
+    Source::Segments("pcap", Box::new(PcapFile::new(name, Box::new(BufReader::new(file))).expect("a capture")))
+}
+
+fn pipeline(outputs: Outputs) -> Pipeline {
+    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([1; 32]));
+    let judge = Judge::new(policy::Settings::default(), extractor);
+    Pipeline::new(Tracker::new(Limits::default()), Attributor::offline(InternalNetworks::default()), judge, outputs)
+}
+
+fn control(stop: &AtomicBool) -> Control<'_> {
+    Control { stop, duration: None, poll_interval: Duration::from_millis(1), health: None, metrics: None }
+}
+
+#[test]
+fn a_recording_replays_to_the_same_records() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["nginx-curl.pcapng", "python-split.pcap", "tls.pcapng", "http2.pcapng", "snaplen.pcapng"] {
+        let path = directory.path().join(name);
+        let direct = Collected::default();
+        let outputs = Outputs::new().with_writer(direct.clone(), WhenFull::Wait).expect("a thread");
+        let mut live = pipeline(outputs);
+        let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+        live.record(recorder, RecordingFile::create(&path).expect("made")).expect("a thread");
+        let mut source = capture(name);
+        live.run(&mut source, &control(&NEVER)).expect("whole");
+        let finished = live.finish(&mut source);
+        assert_eq!((finished.unrecorded, finished.dropped), (0, 0));
+        assert!(finished.recording_error.is_none() && finished.output_error.is_none());
+
+        let again = Collected::default();
+        let mut replayed = pipeline(Outputs::new().with_writer(again.clone(), WhenFull::Wait).expect("a thread"));
+        let recording = Recording::new(name, Box::new(File::open(&path).expect("there"))).expect("a recording");
+        let mut source = Source::Recording(recording, None);
+        replayed.run(&mut source, &control(&NEVER)).expect("whole");
+        assert!(replayed.finish(&mut source).output_error.is_none());
+
+        let (direct, again) = (direct.0.lock().expect("not poisoned"), again.0.lock().expect("not poisoned"));
+        assert!(!direct.is_empty(), "{name}");
+        assert_eq!(direct.len(), again.len(), "{name}");
+        for (direct, again) in direct.iter().zip(again.iter()) {
+            assert_eq!(direct, again, "{name}\ndirect   {direct}\nreplayed {again}");
+        }
+    }
+}
+
+#[test]
+fn networks_given_at_replay_decide_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("recording");
+    let mut live = pipeline(Outputs::new());
+    let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+    live.record(recorder, RecordingFile::create(&path).expect("made")).expect("a thread");
+    let mut source = capture("nginx-curl.pcapng");
+    live.run(&mut source, &control(&NEVER)).expect("whole");
+    assert!(live.finish(&mut source).recording_error.is_none());
+
+    let networks = InternalNetworks::new(vec!["192.168.0.0/16".parse().expect("a network")], Vec::new());
+    let mut replayed = pipeline(Outputs::new().with_report(Report::new(report::Settings::default())));
+    let recording = Recording::new("file", Box::new(File::open(&path).expect("there"))).expect("a recording");
+    let mut source = Source::Recording(recording, Some(networks));
+    replayed.run(&mut source, &control(&NEVER)).expect("whole");
+    let report = replayed.finish(&mut source).report.expect("gathered");
+    assert_eq!(report.total(), 0, "loopback is not in 192.168.0.0/16");
+}
+
+#[test]
+fn only_findings_are_written_and_everything_is_counted() {
+    let written = Collected::default();
+    let outputs = Outputs::new().with_report(Report::new(report::Settings::default()));
+    let outputs = outputs.with_writer(written.clone(), WhenFull::Wait).expect("a thread").only_findings();
+    let mut pipeline = pipeline(outputs);
+    let mut source = capture("nginx-curl.pcapng");
+    pipeline.run(&mut source, &control(&NEVER)).expect("whole");
+    let report = pipeline.finish(&mut source).report.expect("gathered");
+    let written = written.0.lock().expect("not poisoned");
+    assert!(!written.is_empty() && (written.len() as u64) < report.total(), "{} of {}", written.len(), report.total());
+    assert!(written.iter().all(|record| record["findings"].as_array().is_some_and(|findings| !findings.is_empty())));
+}
+
+#[test]
+fn ends_when_told_or_when_time_is_up_or_nobody_listens() {
+    let stop = AtomicBool::new(true);
+    let mut source = Source::Segments("ring", Box::new(Silent));
+    pipeline(Outputs::new()).run(&mut source, &control(&stop)).expect("told to stop");
+    let brief = Control { duration: Some(Duration::from_millis(5)), ..control(&NEVER) };
+    pipeline(Outputs::new()).run(&mut source, &brief).expect("time is up");
+    let outputs = Outputs::new().with_writer(Closed, WhenFull::Drop).expect("a thread");
+    let mut unheard = pipeline(outputs);
+    unheard.run(&mut source, &control(&NEVER)).expect("nobody listens");
+    let error = unheard.finish(&mut source).output_error.expect("told why");
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn figures_reach_the_metrics() {
+    let metrics = Metrics::new(metrics::Settings::default());
+    let health = Health::default();
+    let stop = AtomicBool::new(true);
+    let control = Control { metrics: Some(&metrics), health: Some(&health), ..control(&stop) };
+    let mut source = Source::Segments("ring", Box::new(Silent));
+    pipeline(Outputs::new().with_metrics(metrics.sink())).run(&mut source, &control).expect("told to stop");
+    let page = metrics.render();
+    for line in [
+        "auditor_capture_records_total{source=\"ring\"} 3",
+        "auditor_capture_ignored_total{reason=\"not-tcp\"} 2",
+        "auditor_capture_lost_total{reason=\"ring-full\"} 1",
+        "auditor_tracked{kind=\"connections\"} 0",
+        "auditor_tracked_limit{kind=\"connections\"} 65536",
+        "auditor_external_total{kind=\"exchange\"} 0",
+        "auditor_sink_dropped_total{sink=\"output\"} 0",
+    ] {
+        assert!(page.lines().any(|found| found == line), "no {line} in\n{page}");
+    }
+}
+
+#[test]
+fn the_clock_of_the_traffic_goes_on_without_traffic() {
+    let mut clock = TrafficClock { latest: 1000, quiet_since: None };
+    let first = clock.now();
+    assert!(first >= Timestamp(1000));
+    thread::sleep(Duration::from_millis(2));
+    assert!(clock.now() >= Timestamp(first.0 + 2_000_000));
+}
