@@ -64,11 +64,11 @@ fn classify(words: [u64; WORDS], known: u32) -> u8 {
     if first as u8 == b'\r' || first as u8 == b'\n' {
         return CLASS_SHORT;
     }
-    let mut class = method(first, second, known.min(8));
+    let mut class = method(first, second, known.min(8), false);
     if class == GOES_ON && known > 8 {
-        class = method(second, third, 8);
+        class = method(second, third, 8, true);
         if class == GOES_ON {
-            class = method(third, 0, 8);
+            class = method(third, 0, 8, true);
         }
     }
     if class == GOES_ON && known == 24 { NOTHING } else { class }
@@ -85,9 +85,10 @@ fn is_tls(first_four: u32) -> bool {
 const GOES_ON: u8 = CLASS_SHORT;
 
 /// Looks for the end of a method in a word, of which `known` bytes count: `CLASS_REQUEST` when it ends here and a target
-/// begins, `NOTHING` when this is no method, `GOES_ON` when all of it may be method.
+/// begins, `NOTHING` when this is no method, `GOES_ON` when all of it may be method. When it has begun in the word before, a
+/// space may come first: `PROPFIND` fills a word.
 #[inline(always)]
-fn method(word: u64, next_word: u64, known: u32) -> u8 {
+fn method(word: u64, next_word: u64, known: u32, begun: bool) -> u8 {
     let counts = if known >= 8 { u64::MAX } else { (1 << (known * 8)) - 1 };
     let spaces = zero_bytes(word ^ (LOW_BITS * b' ' as u64));
     // The lowest marked byte is exact; marks above it may be false, by the borrow.
@@ -104,7 +105,7 @@ fn method(word: u64, next_word: u64, known: u32) -> u8 {
     if space == 0 {
         return GOES_ON;
     }
-    if space == 0x80 {
+    if space == 0x80 && !begun {
         return NOTHING;
     }
     // `space` is the high bit of the space's byte; twice that is 0 when the byte is the last one.

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
+    fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -65,9 +65,8 @@ impl Auditor {
     pub fn watch(directory: &Path, arguments: &[&str]) -> Result<Self> {
         tools::require_root()?;
         let log = directory.join("auditor.log");
-        let mut command = command(["watch", "--output", "jsonl"].iter().chain(arguments))?;
-        command.stderr(File::create(&log)?);
-        let process = Running::start("auditor", command)?;
+        let command = command(["watch", "--output", "jsonl"].iter().chain(arguments))?;
+        let process = Running::start_logged("auditor watch", command, &log)?;
         let mut auditor = Self { process, log, lines: Vec::new(), records: Vec::new() };
         auditor.wait_attached().with_context(|| format!("standard error:\n{}", auditor.log()))?;
         Ok(auditor)
@@ -161,9 +160,8 @@ impl Daemon {
     pub fn start(directory: &Path, arguments: &[&str]) -> Result<Self> {
         tools::require_root()?;
         let log = directory.join("daemon.log");
-        let mut command = command(["run", "--listen", "127.0.0.1:0"].iter().chain(arguments))?;
-        command.stderr(File::create(&log)?);
-        let mut process = Running::start("auditor run", command)?;
+        let command = command(["run", "--listen", "127.0.0.1:0"].iter().chain(arguments))?;
+        let mut process = Running::start_logged("auditor run", command, &log)?;
         let said = || format!("standard error:\n{}", fs::read_to_string(&log).unwrap_or_default());
         let port = until("the daemon listens", || match process.wait(Duration::ZERO) {
             Ok(status) => bail!("it ended: {status}"),
@@ -210,10 +208,9 @@ pub fn port(record: &Value, end: &str) -> Option<u16> {
 ///
 /// # Errors
 /// When it does not start or does not end in time.
-pub fn run_to_end(mut command: Command, directory: &Path) -> Result<(Option<i32>, String, String)> {
+pub fn run_to_end(command: Command, directory: &Path) -> Result<(Option<i32>, String, String)> {
     let log = directory.join("run-to-end.log");
-    command.stderr(File::create(&log)?);
-    let mut process = Running::start("auditor", command)?;
+    let mut process = Running::start_logged("auditor", command, &log)?;
     process.close_input();
     let mut output = String::new();
     while let Some(line) = process.line(PATIENCE)? {

@@ -170,6 +170,18 @@ pub fn jwt_of(header: &str, claims: &str, signature: &str) -> String {
     parts.join(".")
 }
 
+/// Whether a secret is in text: as it is, or in Base64 (also for URLs) at any offset, alone or within more.
+#[must_use]
+pub fn leaks(text: &str, secret: &str) -> bool {
+    let encoded = (0..3).flat_map(|offset| {
+        let shifted = [&[0; 2][..offset], secret.as_bytes()].concat();
+        // The digits that hold bits of the secret alone.
+        let (first, last) = ((offset * 8).div_ceil(6), shifted.len() * 8 / 6);
+        [BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD].map(|engine| engine.encode(&shifted)[first..last].to_owned())
+    });
+    text.contains(secret) || encoded.collect::<Vec<_>>().iter().any(|needle| text.contains(needle))
+}
+
 /// 40 random hexadecimal digits.
 ///
 /// # Panics
@@ -179,4 +191,22 @@ pub fn canary() -> String {
     let mut bytes = [0_u8; 20];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("the kernel gives random bytes");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_as_it_is_and_in_base64_at_any_offset() {
+        let secret = "0123456789abcdef";
+        for before in ["", "a", "ab", "abc"] {
+            let text = format!("{before}{secret} and more");
+            let texts = [text.clone(), BASE64_STANDARD.encode(&text), BASE64_URL_SAFE_NO_PAD.encode(&text)];
+            for text in texts {
+                assert!(leaks(&text, secret), "{text}");
+            }
+        }
+        assert!(!leaks(&BASE64_STANDARD.encode("0123456789abcxef"), secret));
+    }
 }

@@ -13,6 +13,7 @@ pub mod http1;
 pub mod kernel;
 pub mod namespace;
 pub mod oneshot;
+pub mod oracle;
 pub mod plan;
 pub mod process;
 pub mod rig;

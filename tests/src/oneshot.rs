@@ -32,7 +32,7 @@ pub struct Curl {
 /// When it cannot be started. That curl itself says something failed is in its output.
 pub fn curl(arguments: &[&str], input: &str, namespace: Option<&Namespace>) -> Result<Curl> {
     let mut command = Command::new(program("curl")?);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     if let Some(namespace) = namespace {
         namespace.enter(&mut command);
     }

@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -27,13 +27,34 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a command with piped standard input and output.
+    /// Starts a command with piped standard input and output; what it writes to standard error is passed on.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
         let name = name.into();
-        end_with_parent(&mut command);
+        // Not inherited: Node makes it non-blocking, for all who share it.
+        let mut running = Self::spawn(name.clone(), command.stderr(Stdio::piped()))?;
+        let stderr = running.child.stderr.take().context("standard error is piped")?;
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                eprintln!("{name}: {line}");
+            }
+        });
+        Ok(running)
+    }
+
+    /// The same with standard error going to a file.
+    ///
+    /// # Errors
+    /// When the file cannot be made or the command not be started.
+    pub fn start_logged(name: impl Into<String>, mut command: Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
+        Self::spawn(name.into(), command.stderr(file))
+    }
+
+    fn spawn(name: String, command: &mut Command) -> Result<Self> {
+        end_with_parent(command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

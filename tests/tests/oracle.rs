@@ -1,46 +1,19 @@
 //! The oracle: thousands of calls by real clients to real servers, every one known in every detail, against what the auditor says
 //! of them.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{net::IpAddr, path::Path};
 
-use anyhow::{Result, ensure};
 use auditor_tests::{
-    auditor::Auditor,
     clients::ClientKind,
-    compare::{Comparison, Ours},
     dnat::Dnat,
+    oracle::{AMPLE, judge},
     plan::{Planned, Planner},
-    rig::{BACKEND, Rig, require_answers},
+    rig::{BACKEND, Rig},
     servers::ServerKind,
 };
 
-/// How long records may take once all calls are made.
-const SETTLE: Duration = Duration::from_secs(30);
-
 fn rust_client() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_oracle-client"))
-}
-
-/// Runs the plan and the auditor beside it. `before` is carried out on the same connections before the auditor starts.
-fn judge(rig: &mut Rig, before: &[Planned], planned: &[Planned]) -> Result<Comparison> {
-    require_answers(before, &rig.run(before)?)?;
-    let mut auditor = Auditor::watch(rig.directory(), &[])?;
-    let answers = rig.run(planned)?;
-    require_answers(planned, &answers)?;
-    let servers = rig.answering()?;
-    let ours = Ours::new(&servers, planned);
-    let due: usize = planned.iter().map(|planned| planned.expected.len()).sum();
-    // Not an assertion: whatever has not come by then is missing in the table, which says more.
-    let waited = auditor
-        .wait_until(SETTLE, |records| records.iter().filter(|record| ours.path(record).is_some()).count() >= due);
-    let finished = auditor.stop()?;
-    ensure!(finished.status.success(), "the auditor ended with {}:\n{}", finished.status, finished.log);
-    let comparison = Comparison::new(&servers, planned, &answers, &finished.records)?;
-    eprintln!("{comparison}");
-    if let Err(error) = waited {
-        eprintln!("{error:#}; standard error of the auditor:\n{}", finished.log);
-    }
-    Ok(comparison)
 }
 
 #[test]
@@ -64,7 +37,7 @@ fn every_call_of_every_client_to_every_server_is_judged_once_and_right() {
     }
     let planned = planner.planned();
     assert!(planned.len() >= 2000, "{} calls are too few", planned.len());
-    let comparison = judge(&mut rig, &[], &planned).unwrap();
+    let comparison = judge(&mut rig, &[], &planned, AMPLE).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
 }
 
@@ -89,13 +62,13 @@ fn connections_older_than_the_auditor_are_judged_from_their_next_head() {
             b.extend_from_slice(&calls[1..]);
             (a, b)
         });
-    let comparison = judge(&mut rig, &before, &after).unwrap();
+    let comparison = judge(&mut rig, &before, &after, AMPLE).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
 }
 
 #[test]
 fn calls_between_namespaces_through_dnat_are_one_exchange_with_both_processes() {
     let Dnat { rig, planned, .. } = &mut Dnat::start(rust_client()).unwrap();
-    let comparison = judge(rig, &[], planned).unwrap();
+    let comparison = judge(rig, &[], planned, AMPLE).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
 }

@@ -3,21 +3,36 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use auditor_tests::{
     auditor,
-    process::output,
-    tools::{program, source},
+    clients::ClientKind,
+    plan::Planner,
+    process::{PATIENCE, Running, output, until},
+    rig::{BACKEND, Rig, require_answers},
+    servers::ServerKind,
+    tools::{self, program, source},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Captures in which the two differ, and why the auditor is right.
-const DIFFERENCES: &[(&str, &str)] = &[];
+const DIFFERENCES: &[(&str, &str)] = &[
+    // tshark looks for HTTP on a port it does not know in the first segment alone, and that one holds a single byte.
+    ("python-split.pcap", "tshark misses the request that was sent byte by byte"),
+    // Packets are cut at 110 bytes. tshark shows what is left of a cut host as if it were all of it, and does not show a request
+    // line whose packet was cut after it.
+    (
+        "snaplen.pcapng",
+        "the auditor shows the request tshark leaves out, and no host where only a part of it was captured",
+    ),
+];
 
 /// The ports of a connection, client first.
 type Ports = (u16, u16);
@@ -55,10 +70,12 @@ impl Calls {
 }
 
 /// What tshark says. It separates several messages in one packet by a character no head holds.
-fn by_tshark(file: &Path) -> Result<Calls> {
+fn by_tshark(file: &Path, ports: &[u16]) -> Result<Calls> {
     let mut command = Command::new(program("tshark")?);
     command.arg("-r").arg(file).args(["-Y", "http.request or http.response", "-T", "fields"]);
     command.args(["-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=\u{1}"]);
+    // Ports it does not know it looks at only while they look like what it knows.
+    command.args(ports.iter().flat_map(|port| ["-d".to_owned(), format!("tcp.port=={port},http")]));
     let fields =
         ["tcp.srcport", "tcp.dstport", "http.request.method", "http.request.uri", "http.host", "http.response.code"];
     command.args(fields.iter().flat_map(|field| ["-e", field]));
@@ -106,6 +123,97 @@ fn by_auditor(file: &Path, directory: &Path) -> Result<Calls> {
     Ok(calls.sorted())
 }
 
+impl Calls {
+    /// Those of connections to one of these ports.
+    fn to(mut self, ports: &[u16]) -> Self {
+        self.requests.retain(|(_, server), _| ports.contains(server));
+        self.statuses.retain(|(_, server), _| ports.contains(server));
+        self
+    }
+}
+
+/// Lets tshark capture loopback while `work` is done, the ports' traffic taken for HTTP.
+fn capture(file: &Path, ports: &[u16], work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let marker = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let marked = marker.local_addr()?;
+    let mut command = Command::new(program("tshark")?);
+    let filter: Vec<String> = ports.iter().chain([&marked.port()]).map(|port| format!("tcp port {port}")).collect();
+    // Printing the port of each packet shows how far it is.
+    command.args([
+        "-l",
+        "-q",
+        "-i",
+        "lo",
+        "-f",
+        &filter.join(" or "),
+        "-B",
+        "256",
+        "-P",
+        "-T",
+        "fields",
+        "-e",
+        "tcp.dstport",
+        "-w",
+    ]);
+    let mut tshark = Running::start("tshark", {
+        command.arg(file);
+        command
+    })?;
+    let mut reach_marker = || {
+        until("tshark shows a packet to the marker", || {
+            drop(TcpStream::connect(marked)?);
+            while let Ok(line) = tshark.line(Duration::from_millis(50)) {
+                if line.context("tshark ended")? == marked.port().to_string() {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })
+    };
+    reach_marker()?;
+    work()?;
+    // The first sight of it may be a packet of before the work; these connections come after it, and packets are in order.
+    for _ in 0..3 {
+        reach_marker()?;
+    }
+    tshark.signal(libc::SIGINT);
+    tshark.wait(PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn a_capture_of_real_traffic_agrees_with_tshark() {
+    tools::require_root().unwrap();
+    let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    // Not those that split heads: tshark does not read all of them.
+    let clients = [ClientKind::Node, ClientKind::Go, ClientKind::Java, ClientKind::Curl];
+    let rust = Path::new(env!("CARGO_BIN_EXE_oracle-client"));
+    let mut rig = Rig::start(&ServerKind::ALL, &clients, &addresses, None, rust).unwrap();
+    let mut planner = Planner::new(BACKEND);
+    let mut ports = Vec::new();
+    for server in rig.servers() {
+        for target in server.sockets() {
+            ports.push(target.port());
+            for client in clients {
+                planner.mix(client, server.kind(), *target, 1, 12);
+            }
+        }
+    }
+    let planned = planner.planned();
+    let file = rig.directory().join("capture.pcapng");
+    capture(&file, &ports, || require_answers(&planned, &rig.run(&planned)?)).unwrap();
+    let ours = by_auditor(&file, rig.directory()).unwrap().to(&ports);
+    let theirs = by_tshark(&file, &ports).unwrap().to(&ports);
+    let made = planned.iter().map(|planned| planned.expected.len()).sum::<usize>();
+    assert_eq!(ours.requests.values().map(Vec::len).sum::<usize>(), made, "calls in the replay, and calls made");
+    for (connection, calls) in &theirs.requests {
+        assert_eq!(ours.requests.get(connection), Some(calls), "requests of {connection:?}: auditor, tshark");
+        let statuses = (ours.statuses.get(connection), theirs.statuses.get(connection));
+        assert_eq!(statuses.0, statuses.1, "statuses of {connection:?}: auditor, tshark");
+    }
+    assert_eq!(ours, theirs);
+}
+
 fn captures() -> Vec<PathBuf> {
     let entries = fs::read_dir(source("captures")).expect("the crate has captures");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
@@ -122,7 +230,7 @@ fn replayed_captures_agree_with_tshark() {
     let mut differing = Vec::new();
     let mut calls = 0;
     for file in &files {
-        let (theirs, ours) = (by_tshark(file).unwrap(), by_auditor(file, directory.path()).unwrap());
+        let (theirs, ours) = (by_tshark(file, &[]).unwrap(), by_auditor(file, directory.path()).unwrap());
         calls += theirs.requests.values().map(Vec::len).sum::<usize>();
         if theirs != ours {
             let name = file.file_name().unwrap().to_string_lossy().into_owned();
