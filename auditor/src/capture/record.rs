@@ -142,4 +142,18 @@ mod tests {
         odd.direction = 2;
         assert_eq!(decode(&bytes(odd, b"GET"), 0).map(|_| ()), Err(RecordError::Value("direction")));
     }
+
+    #[test]
+    fn the_fuzz_corpus_decodes_or_is_refused() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/record");
+        let mut decoded = 0;
+        for file in std::fs::read_dir(corpus).expect("there") {
+            let bytes = std::fs::read(file.expect("a file").path()).expect("readable");
+            for length in 0..bytes.len() {
+                let _ = decode(&bytes[length..], 0);
+                decoded += usize::from(decode(&bytes[..length], 0).is_ok());
+            }
+        }
+        assert!(decoded > 0, "the corpus has records");
+    }
 }
