@@ -322,7 +322,7 @@ impl Connection {
                 if answer.body_optional {
                     requests.may_skip_body();
                 }
-                views.extend(answer.view.map(|view| View::Exchange(Box::new(view))));
+                views.extend(answer.view.map(View::Exchange));
                 self.doubt_after(cut, direction, views);
                 if answer.framing == Framing::Tunnel {
                     self.report(Protocol::Upgraded, time, opposite(direction), views);
@@ -473,6 +473,6 @@ impl Connection {
 }
 
 /// Puts exchanges among the views.
-fn exchanges(views: &mut Vec<View>) -> impl FnMut(ExchangeView) {
-    |view| views.push(View::Exchange(Box::new(view)))
+fn exchanges(views: &mut Vec<View>) -> impl FnMut(Box<ExchangeView>) {
+    |view| views.push(View::Exchange(view))
 }

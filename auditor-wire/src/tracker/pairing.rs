@@ -43,11 +43,15 @@ impl ExchangeView {
 
 /// A request that waits for its response.
 struct Pending {
-    view: ExchangeView,
+    view: Box<ExchangeView>,
     asked: Option<Asked>,
     /// `Expect: 100-continue` was sent and not answered.
     expects_continue: bool,
 }
+
+/// Bytes that stay with a connection whose requests are all answered.
+#[cfg(test)]
+pub(crate) const IDLE: usize = 8 * size_of::<Pending>();
 
 /// Pairs the messages of one connection.
 #[derive(Default)]
@@ -72,7 +76,7 @@ pub(crate) struct Pairing {
 
 /// What a response means for the two streams.
 pub(crate) struct Answer {
-    pub(crate) view: Option<ExchangeView>,
+    pub(crate) view: Option<Box<ExchangeView>>,
     /// How the response's body is delimited.
     pub(crate) framing: Framing,
     /// A CONNECT request was refused.
@@ -88,7 +92,7 @@ impl Pairing {
         head: Option<RequestHead>,
         mut unknown: Option<UnknownReason>,
         (time, sequence, sender): (Timestamp, u32, Option<Owner>),
-        deliver: &mut dyn FnMut(ExchangeView),
+        deliver: &mut dyn FnMut(Box<ExchangeView>),
     ) -> Framing {
         self.begun = true;
         if self.doubt.is_some() {
@@ -117,7 +121,7 @@ impl Pairing {
             None => (Deviations::default(), None, false, None),
         };
         deviations.leading_garbage = std::mem::replace(&mut self.garbage, request.is_none());
-        let view = ExchangeView {
+        let view = Box::new(ExchangeView {
             request,
             response: None,
             time,
@@ -127,7 +131,7 @@ impl Pairing {
             sender,
             request_sequence: Some(sequence),
             response_sequence: None,
-        };
+        });
         self.bytes += Self::cost(&view);
         self.pending.push_back(Pending { view, asked, expects_continue });
         framing
@@ -167,14 +171,14 @@ impl Pairing {
 
     /// A response whose request was not seen. `None` for the one that servers send unasked: 408 before they close an idle
     /// connection (RFC 9110 section 15.5.9).
-    fn unasked(&self, head: ResponseHead, time: Timestamp, first: bool, fresh: bool) -> Option<ExchangeView> {
+    fn unasked(&self, head: ResponseHead, time: Timestamp, first: bool, fresh: bool) -> Option<Box<ExchangeView>> {
         let unknown = match () {
             () if first && !fresh => UnknownReason::MidStream,
             () if self.doubt.is_none() && head.response.status == 408 => return None,
             () if self.tainted => UnknownReason::Malformed,
             () => UnknownReason::Gap,
         };
-        Some(ExchangeView {
+        Some(Box::new(ExchangeView {
             request: None,
             response_sequence: Some(head.response.sequence),
             response: Some(head.response),
@@ -184,11 +188,11 @@ impl Pairing {
             deviations: Deviations::default(),
             sender: None,
             request_sequence: None,
-        })
+        }))
     }
 
     /// Messages may have been missed; whether they were requests.
-    pub(crate) fn lost(&mut self, reason: UnknownReason, requests: bool, deliver: &mut dyn FnMut(ExchangeView)) {
+    pub(crate) fn lost(&mut self, reason: UnknownReason, requests: bool, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
         self.unconfirmed |= requests && reason == UnknownReason::Gap;
         self.doubt = self.doubt.or(Some(reason));
         if !self.pipelines {
@@ -203,13 +207,13 @@ impl Pairing {
     }
 
     /// Nothing will come any more: what is pending stays unanswered. With a reason: whether it was answered was not seen.
-    pub(crate) fn flush(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(ExchangeView)) {
+    pub(crate) fn flush(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
         while !self.pending.is_empty() {
             self.give_up_first(reason.or(self.doubt), deliver);
         }
     }
 
-    fn give_up_first(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(ExchangeView)) {
+    fn give_up_first(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
         if let Some(mut pending) = self.pop() {
             pending.view.unknown = pending.view.unknown.or(reason);
             deliver(pending.view);
@@ -219,7 +223,7 @@ impl Pairing {
     fn pop(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
         self.bytes -= Self::cost(&pending.view);
-        if self.pending.is_empty() && self.pending.capacity() > 4 {
+        if self.pending.is_empty() && self.pending.capacity() > 8 {
             self.pending = VecDeque::new();
         }
         Some(pending)
@@ -247,11 +251,12 @@ impl Pairing {
     }
 
     fn cost(view: &ExchangeView) -> usize {
-        view.request.as_ref().map_or(0, |request| {
-            request.head.bytes().len()
-                + request.path.len()
-                + request.query.as_ref().map_or(0, |query| query.len())
-                + 256
-        })
+        size_of::<ExchangeView>()
+            + view.request.as_ref().map_or(0, |request| {
+                request.head.bytes().len()
+                    + request.path.len()
+                    + request.query.as_ref().map_or(0, |query| query.len())
+                    + 256
+            })
     }
 }

@@ -206,7 +206,7 @@ impl Observer {
         let text = self.get("/metrics")?;
         let (run_nanoseconds, runs) = program_runs(self.process.pid())?;
         Ok(Counters {
-            exchanges: sum(&text, "auditor_exchanges_total"),
+            exchanges: sum_where(&text, "auditor_exchanges_total", "destination_workload=\"nginx\""),
             lost: sum(&text, "auditor_capture_lost_total"),
             records: sum(&text, "auditor_capture_records_total"),
             cpu_seconds: cpu_seconds(self.process.pid())?,
@@ -287,9 +287,14 @@ impl Counters {
 
 /// Sum of a family's samples in the Prometheus text format.
 fn sum(text: &str, family: &str) -> f64 {
+    sum_where(text, family, "")
+}
+
+/// Sum of those that have a label: other traffic of the machine is judged too.
+fn sum_where(text: &str, family: &str, label: &str) -> f64 {
     text.lines()
         .filter_map(|line| line.strip_prefix(family))
-        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
 }
@@ -339,5 +344,6 @@ mod tests {
     fn a_family_is_summed_and_not_another_with_a_longer_name() {
         let text = "# HELP a_total x\na_total{x=\"1\"} 2\na_total{x=\"2 3\"} 5\na_total_more 9\n";
         assert!((sum(text, "a_total") - 7.0).abs() < 1e-9);
+        assert!((sum_where(text, "a_total", "x=\"1\"") - 2.0).abs() < 1e-9);
     }
 }
