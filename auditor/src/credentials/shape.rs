@@ -99,7 +99,7 @@ pub fn is_uuid(text: &[u8]) -> bool {
         })
 }
 
-/// Text that is safe to show in a terminal and a record: at most [`SHOWN_BYTES`] bytes, control and direction characters
+/// Text that is safe to show in a terminal and a record: at most `SHOWN_BYTES` bytes, control and direction characters
 /// replaced.
 #[must_use]
 pub fn shown(text: &str) -> Box<str> {
