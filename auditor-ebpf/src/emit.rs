@@ -8,7 +8,7 @@ use auditor_abi::{
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_cgroup_id, bpf_skb_load_bytes},
+    helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes},
 };
 
 use crate::{
@@ -107,8 +107,8 @@ unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Sock
     unsafe {
         let sk = observed.sk;
         (*header).time_ns = bpf_ktime_get_ns();
-        (*header).cookie = bpf_get_socket_cookie(observed.skb.cast());
-        (*header).cgroup_id = bpf_skb_cgroup_id(observed.skb);
+        (*header).cookie = socket.cookie;
+        (*header).cgroup_id = socket.cgroup_id;
         (*header).owner_start_ns = socket.owner_start_ns;
         (*header).owner_tgid = socket.owner_tgid;
         (*header).sequence = observed.headers.sequence;

@@ -29,6 +29,10 @@ static SOCKETS: SkStorage<Socket> = SkStorage::new();
 pub struct Socket {
     /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
     pub kernel_sock: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Inode of its cgroup2 directory, which it keeps for life.
+    pub cgroup_id: u64,
     /// Start of the owner's process since boot, nanoseconds.
     pub owner_start_ns: u64,
     /// Owner's name, zero-terminated; words, because bytes would be copied one by one.

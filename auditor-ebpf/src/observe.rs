@@ -9,7 +9,7 @@ use auditor_abi::{
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_sk_fullsock, bpf_tcp_sock},
+    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_cgroup_id, bpf_tcp_sock},
 };
 
 use crate::{
@@ -70,7 +70,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
         },
     };
     if socket.seen == 0 {
-        first_sight(sk, socket);
+        first_sight(skb, sk, socket);
     }
     let half = usize::from(direction != EGRESS);
     let mut observed = Observed { skb, sk, headers: &headers, direction, class: CLASS_END };
@@ -94,8 +94,13 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
 
 /// A socket's first packet with payload (or its end).
 #[inline(always)]
-fn first_sight(sk: *mut bpf_sock, socket: &mut Socket) {
+fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.seen = 1;
+    // SAFETY: the context.
+    unsafe {
+        socket.cookie = bpf_get_socket_cookie(skb.cast());
+        socket.cgroup_id = bpf_skb_cgroup_id(skb);
+    }
     // SAFETY: a full socket.
     let tcp = unsafe { bpf_tcp_sock(sk) };
     if !tcp.is_null() {
