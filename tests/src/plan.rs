@@ -67,9 +67,9 @@ pub enum Tolerance {
     Exact,
     /// `unknown` for one of these reasons.
     Unknown(&'static [&'static str]),
-    /// `unknown` for any reason, also without its request: its head stands where none is looked for.
+    /// `unknown` for any reason, also without its request or its response: a head stands where none is looked for.
     Hidden,
-    /// Records are being lost: `unknown` for any reason, no response, no process, or nothing at all.
+    /// Records are being lost: `unknown` for any reason, no response, no process, nothing at all, or both ends.
     Lossy,
 }
 

@@ -1,7 +1,8 @@
 //! Requests and responses of one connection, put together.
 //!
 //! Responses come in the order of their requests (RFC 9112 section 9.3.2). Once a message may have been missed that order says
-//! nothing, and what is paired by it is unknown. A connection that does not pipeline is in order again at its next request.
+//! nothing: requests that wait are unknown and get no response, so that no call is given the answer to another. A connection
+//! that does not pipeline is in order again at its next request.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -95,9 +96,10 @@ impl Pairing {
         deliver: &mut dyn FnMut(Box<ExchangeView>),
     ) -> Framing {
         self.begun = true;
+        let mut doubt = None;
         if self.doubt.is_some() {
             if self.pipelines {
-                unknown = unknown.or(self.doubt);
+                doubt = self.doubt;
             } else {
                 // It is sent because all before it is answered.
                 self.flush(self.doubt, deliver);
@@ -110,10 +112,12 @@ impl Pairing {
         }
         let cut = unknown.is_some_and(|reason| reason != UnknownReason::Malformed);
         let framing = match &head {
+            // In doubt is which response answers it, not where it ends.
             Some(head) if unknown.is_none() => framing::request(head.asked, head.length),
             Some(head) if head.asked.connect && !cut => Framing::Undecided,
             _ => Framing::Unknown,
         };
+        unknown = unknown.or(doubt);
         unknown = unknown.or(self.tainted.then_some(UnknownReason::Malformed));
         self.tainted |= framing == Framing::Unknown && !cut;
         let (mut deviations, asked, expects_continue, request) = match head {
@@ -157,6 +161,13 @@ impl Pairing {
             self.unasked = true;
             return answer;
         };
+        if self.doubt == Some(UnknownReason::Gap) && self.pipelines {
+            // It may answer another request: this one is reported without a response.
+            answer.framing = if whole { framing::response(status, None, head.length) } else { Framing::Unknown };
+            pending.view.unknown = pending.view.unknown.or(self.doubt);
+            answer.view = Some(pending.view);
+            return answer;
+        }
         answer.framing = if whole { framing::response(status, pending.asked, head.length) } else { Framing::Unknown };
         answer.refused_tunnel = pending.asked.is_some_and(|asked| asked.connect) && answer.framing != Framing::Tunnel;
         answer.body_optional = pending.expects_continue;
@@ -195,6 +206,11 @@ impl Pairing {
     pub(crate) fn lost(&mut self, reason: UnknownReason, requests: bool, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
         self.unconfirmed |= requests && reason == UnknownReason::Gap;
         self.doubt = self.doubt.or(Some(reason));
+        if reason == UnknownReason::Gap {
+            // Which of the requests the next response answers is not known, nor whether it answers one that is known.
+            self.flush(Some(reason), deliver);
+            return;
+        }
         if !self.pipelines {
             // All but the last request have been answered, or the last would not have been sent.
             while self.pending.len() > 1 {

@@ -53,11 +53,12 @@ impl Link {
         self.reported.push_back((request, response));
     }
 
-    /// Whether the other end has reported this exchange. Earlier ones will not be seen any more.
+    /// Whether the other end has reported this exchange. Where responses are hidden in segments that are not copied, the ends
+    /// may give exchanges up at different times: earlier ones may still come.
     pub(crate) fn take_mark(&mut self, view: &ExchangeView) -> bool {
         let found = self.reported.iter().position(|(request, response)| view.is_same(*request, *response));
         if let Some(at) = found {
-            self.reported.drain(..=at);
+            self.reported.remove(at);
         }
         found.is_some()
     }

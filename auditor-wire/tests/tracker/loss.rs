@@ -22,7 +22,9 @@ fn a_lost_part_of_a_request_head_is_a_gap() {
     packets.extend(talk.by_server(OK));
     packets.extend(talk.by_client(get(2)));
     packets.extend(talk.by_server(OK));
-    assert_eq!(told(&packets), ["Destination GET h /a -> 200 (gap)", "Destination GET - /2 -> 200"]);
+    // Whole messages may be gone with the lost part: the response may be to another request.
+    let expected = ["Destination GET h /a -> none (gap)", "Destination ? -> 200 (gap)", "Destination GET - /2 -> 200"];
+    assert_eq!(told(&packets), expected);
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn a_lost_response_never_gives_its_request_another() {
     packets.extend(talk.by_client(get(3)));
     packets.extend(talk.by_server(OK));
     let expected =
-        ["Destination GET - /1 -> none (gap)", "Destination GET - /2 -> 200 (gap)", "Destination GET - /3 -> 200"];
+        ["Destination GET - /1 -> none (gap)", "Destination GET - /2 -> none (gap)", "Destination GET - /3 -> 200"];
     assert_eq!(told(&packets), expected);
 }
 
@@ -65,8 +67,8 @@ fn a_pipelining_connection_that_lost_a_message_stays_unknown() {
     let expected = [
         "Destination GET - /1 -> 200",
         "Destination GET - /2 -> 200",
-        "Destination GET - /3 -> 200 (gap)",
-        "Destination GET - /4 -> 200 (gap)",
+        "Destination GET - /3 -> none (gap)",
+        "Destination GET - /4 -> none (gap)",
         "Destination GET - /5 -> none (gap)",
     ];
     assert_eq!(told(&packets), expected);
@@ -96,7 +98,7 @@ fn a_hole_in_a_capture_is_waited_for() {
     for packet in &answer {
         tracker.segment(&packet.segment(), &mut |observation| seen.push(observation));
     }
-    assert_eq!(lines(&seen), ["Destination GET - /a -> 500 (gap)"]);
+    assert_eq!(lines(&seen), ["Destination GET - /a -> none (gap)", "Destination ? -> 500 (gap)"]);
 }
 
 #[test]
