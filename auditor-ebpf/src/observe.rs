@@ -83,6 +83,10 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let sniffed = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
     let (class, wanted) = decide(socket, half, sniffed, &headers);
     if class == sniff::NOTHING {
+        // The end of the stream may come with the end of a body.
+        if headers.flags & (FIN | RST) != 0 && socket.http != 0 {
+            emit(&observed, socket, 0);
+        }
         return;
     }
     observed.class = class;

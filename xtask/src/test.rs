@@ -87,7 +87,7 @@ impl Tier {
 /// # Errors
 /// When a tier fails; in CI also when one cannot be run.
 pub(crate) fn run_tiers(tiers: &[Tier]) -> Result<()> {
-    let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers };
+    let tiers = with_setup(if tiers.is_empty() { Tier::value_variants() } else { tiers });
     let must_run = env::var_os("CI").is_some_and(|value| value != "false");
     let start = Instant::now();
     let mut outcomes = Vec::new();
@@ -112,6 +112,13 @@ pub(crate) fn run_tiers(tiers: &[Tier]) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The tiers, behind the set-up when one of them needs what it installs.
+fn with_setup(tiers: &[Tier]) -> Vec<Tier> {
+    let needs = |tier: &Tier| matches!(tier, Tier::Dashboards | Tier::Build | Tier::Live | Tier::Vm);
+    let setup = tiers.iter().any(needs) && !tiers.contains(&Tier::Setup);
+    setup.then_some(Tier::Setup).into_iter().chain(tiers.iter().copied()).collect()
 }
 
 enum Outcome {
@@ -213,4 +220,16 @@ fn live() -> Result<()> {
     }
     command.args(["--package", "auditor-tests", "--locked"]);
     run(command.env("AUDITOR_BIN", auditor()).env("PATH", path_with_tools()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_that_need_programs_come_behind_the_set_up() {
+        assert_eq!(with_setup(&[Tier::Live]), [Tier::Setup, Tier::Live]);
+        assert_eq!(with_setup(&[Tier::Format, Tier::Clippy]), [Tier::Format, Tier::Clippy]);
+        assert_eq!(with_setup(Tier::value_variants()), Tier::value_variants());
+    }
 }

@@ -109,10 +109,13 @@ impl AllLabels {
 }
 
 impl Labels {
-    /// `shop/cart` is workload `cart` in namespace `shop`; a name without a namespace has an empty one.
+    /// `shop/cart` is workload `cart` in namespace `shop`; a name without a namespace has an empty one. `node:cart/server.js`
+    /// is a script and its folder: a namespace's name has no colon (RFC 1123 label).
     fn of(name: &str) -> Self {
         match name.split_once('/') {
-            Some((namespace, workload)) if !namespace.is_empty() && !workload.is_empty() => {
+            Some((namespace, workload))
+                if !namespace.is_empty() && !workload.is_empty() && !namespace.contains(':') =>
+            {
                 Self { workload: value(workload), namespace: value(namespace) }
             }
             _ => Self { workload: value(name), namespace: "".into() },
@@ -148,6 +151,7 @@ mod tests {
         let cases = [
             ("curl", ("", "curl")),
             ("shop/cart", ("shop", "cart")),
+            ("node:cart/server.js", ("", "node:cart/server.js")),
             ("shop/cart/v2", ("shop", "cart/v2")),
             ("/cart", ("", "/cart")),
             ("shop/", ("", "shop/")),
