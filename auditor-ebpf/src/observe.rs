@@ -72,28 +72,23 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if socket.seen == 0 {
         first_sight(skb, sk, socket);
     }
-    let half = usize::from(direction != EGRESS);
-    let mut observed = Observed { skb, sk, headers: &headers, direction, class: CLASS_END };
-    if headers.payload_length == 0 {
-        if socket.http != 0 {
-            emit(&observed, socket, 0);
-        }
+    let (class, wanted) = if headers.payload_length == 0 {
+        (sniff::NOTHING, 0)
+    } else {
+        let sniffed = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
+        decide(socket, usize::from(direction != EGRESS), sniffed, &headers)
+    };
+    // The end of the stream may come alone or with the end of a body.
+    let ends = class == sniff::NOTHING && headers.flags & (FIN | RST) != 0 && socket.http != 0;
+    if class == sniff::NOTHING && !ends {
         return;
     }
-    let sniffed = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
-    let (class, wanted) = decide(socket, half, sniffed, &headers);
-    if class == sniff::NOTHING {
-        // The end of the stream may come with the end of a body.
-        if headers.flags & (FIN | RST) != 0 && socket.http != 0 {
-            emit(&observed, socket, 0);
-        }
-        return;
-    }
-    observed.class = class;
-    if direction == EGRESS {
+    if direction == EGRESS && !ends {
         owner::note(sk, socket);
     }
-    emit(&observed, socket, wanted);
+    // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
+    let class = if ends { CLASS_END } else { class };
+    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted);
 }
 
 /// A socket's first packet with payload (or its end).

@@ -22,7 +22,9 @@ pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
     }
     let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
     socket.owner_start_ns = read::member(leader, &globals::OFF_TASK_START);
-    socket.owner_comm = read::member(leader, &globals::OFF_TASK_COMM);
+    // Word by word: clearing both at once would be a call, and the caller's stack leaves no room for a second frame.
+    socket.owner_comm =
+        [read::member(leader, &globals::OFF_TASK_COMM), read::member(leader.wrapping_add(8), &globals::OFF_TASK_COMM)];
     socket.owner_tgid = tgid;
 }
 

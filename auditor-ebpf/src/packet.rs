@@ -74,14 +74,7 @@ pub fn headers(skb: *mut __sk_buff) -> Result<Option<Headers>, ()> {
         }
         _ => return Ok(None),
     };
-    // Without IP options the TCP header's fixed part lies in the same bytes.
-    let tcp = if tcp_offset == 20 {
-        let mut tcp = [0; 14];
-        tcp.copy_from_slice(&ip[20..34]);
-        tcp
-    } else {
-        load::<[u8; 14]>(skb, tcp_offset).ok_or(())?
-    };
+    let tcp = load::<[u8; 14]>(skb, tcp_offset).ok_or(())?;
     let payload_offset = tcp_offset + u32::from(tcp[12] >> 4) * 4;
     // Not the IP length: it is 0 for packets above 64 KiB.
     // SAFETY: a context field.
