@@ -211,7 +211,8 @@ impl Parser {
             if self.body_optional {
                 self.body_optional = false;
                 if self.looks_like_head(chunk.bytes) {
-                    self.state = State::Idle;
+                    // Or it is the body after all, whose leave to be sent was not seen: then it says nothing.
+                    self.state = State::Astray;
                 }
             }
             match &mut self.state {
