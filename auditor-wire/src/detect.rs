@@ -80,30 +80,38 @@ pub fn cut_request(bytes: &[u8]) -> bool {
         && bytes.get(method + 1).is_some_and(|byte| *byte == b'/' || bytes[method + 1..].starts_with(b"http"))
 }
 
+/// Methods in common use, with the space that follows them.
+const COMMON_METHODS: [&[u8]; 18] = [
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"DELETE ",
+    b"CONNECT ",
+    b"OPTIONS ",
+    b"TRACE ",
+    b"PATCH ",
+    b"PROPFIND ",
+    b"PROPPATCH ",
+    b"MKCOL ",
+    b"COPY ",
+    b"MOVE ",
+    b"SEARCH ",
+    b"REPORT ",
+    b"QUERY ",
+    b"PURGE ",
+];
+
 /// Whether bytes begin with a method in common use. Where a stream's position is not known, another word may be the end of one.
 #[must_use]
 pub fn is_common_method(bytes: &[u8]) -> bool {
-    const METHODS: [&[u8]; 18] = [
-        b"GET",
-        b"HEAD",
-        b"POST",
-        b"PUT",
-        b"DELETE",
-        b"CONNECT",
-        b"OPTIONS",
-        b"TRACE",
-        b"PATCH",
-        b"PROPFIND",
-        b"PROPPATCH",
-        b"MKCOL",
-        b"COPY",
-        b"MOVE",
-        b"SEARCH",
-        b"REPORT",
-        b"QUERY",
-        b"PURGE",
-    ];
-    METHODS.iter().any(|method| bytes.strip_prefix(*method).is_some_and(|rest| rest.first() == Some(&b' ')))
+    COMMON_METHODS.iter().any(|method| bytes.starts_with(method))
+}
+
+/// Whether all there is of a segment is the begin of a method in common use.
+#[must_use]
+pub fn begins_common_method(bytes: &[u8]) -> bool {
+    COMMON_METHODS.iter().any(|method| method.starts_with(bytes))
 }
 
 /// Whether a request line ends with an HTTP version other than 2.0, which only the preface may have.

@@ -257,12 +257,17 @@ impl Reassembly {
 
     /// States that a part has been read: the stream goes on behind it.
     pub fn read(&mut self, part: &Part<'_>) {
-        self.next = Some(part.end());
+        self.jump(part.end());
     }
 
     /// Goes to another place in the stream: what lies between is not looked at.
     pub fn jump(&mut self, sequence: u32) {
         self.next = Some(sequence);
+        let Some(waiting) = &mut self.waiting else { return };
+        waiting.forget_before(sequence);
+        if waiting.stored.is_empty() {
+            self.waiting = None;
+        }
     }
 
     /// The sequence number that comes next.
@@ -331,7 +336,8 @@ impl Waiting {
         let mut index = 0;
         while let Some(stored) = self.stored.get_mut(index) {
             // Distances from the stream's position do not wrap.
-            let (start, end) = (stored.sequence.wrapping_sub(next), stored.sequence.wrapping_sub(next) + stored.length);
+            let start = stored.sequence.wrapping_sub(next);
+            let end = start.saturating_add(stored.length);
             let rest_start = rest.sequence.wrapping_sub(next);
             let rest_end = rest_start.saturating_add(rest.length);
             if rest_end <= start && !(rest.fin && rest.length == 0 && rest_end == start) {
@@ -351,6 +357,24 @@ impl Waiting {
             index += 1;
         }
         self.put(index, rest);
+    }
+
+    /// Forgets what the stream has gone past.
+    fn forget_before(&mut self, next: u32) {
+        let bytes = &mut self.bytes;
+        self.stored.retain_mut(|stored| {
+            let behind = next.wrapping_sub(stored.sequence);
+            if behind == 0 || behind >= 1 << 31 {
+                return true;
+            }
+            *bytes -= stored.payload.len();
+            if behind > stored.length || (behind == stored.length && !stored.fin) {
+                return false;
+            }
+            *stored = Stored::new(stored.part().without_first(behind));
+            *bytes += stored.payload.len();
+            true
+        });
     }
 
     fn put(&mut self, index: usize, part: Part<'_>) {
@@ -386,5 +410,40 @@ impl Stored {
             gap: self.gap,
             hole: self.hole,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(sequence: u32, payload: &[u8], gap: bool) -> Part<'_> {
+        let length = u32::try_from(payload.len()).expect("short");
+        let time = Timestamp(u64::from(sequence));
+        Part { time, sequence, length, payload, begins: true, fin: false, gap, hole: None }
+    }
+
+    #[test]
+    fn what_waits_is_forgotten_once_the_stream_has_gone_past_it() {
+        let room = Room { bytes: 1000, segments: 10 };
+        let mut reassembly = Reassembly::default();
+        reassembly.begin(10);
+        for late in [part(20, b"gone", false), part(28, b"half", false), part(40, b"ahead", false)] {
+            assert!(matches!(
+                reassembly.arrive(late, Copies::HeadsAnyOrder, Need::Bytes, room),
+                Arrival::Waits { full: false, .. }
+            ));
+        }
+        let Arrival::Now(now) = reassembly.arrive(part(25, b"lossy", true), Copies::HeadsAnyOrder, Need::Bytes, room)
+        else {
+            panic!("records were lost before it: it waits for nothing");
+        };
+        assert_eq!(now.hole, Some(Hole { length: 15, missing: Missing::Lost }));
+        reassembly.read(&now);
+        let rest = reassembly.ready(Copies::HeadsAnyOrder, Need::Bytes).expect("the rest of what half overlaps");
+        assert_eq!((rest.part().sequence, rest.part().payload, rest.part().hole), (30, &b"lf"[..], None));
+        reassembly.read(&rest.part());
+        assert!(reassembly.ready(Copies::HeadsAnyOrder, Need::Bytes).is_none());
+        assert_eq!(reassembly.buffered(), 5 + size_of::<Stored>());
     }
 }

@@ -40,13 +40,15 @@ pub struct Asked {
     pub head: bool,
     /// The method was CONNECT.
     pub connect: bool,
+    /// Another protocol was offered (RFC 9110 section 7.8): what follows may be no message.
+    pub upgrade: bool,
 }
 
 impl Asked {
     /// What matters of a request's method, compared by case (RFC 9110 section 9.1).
     #[must_use]
     pub fn by(method: &str) -> Self {
-        Self { head: method == "HEAD", connect: method == "CONNECT" }
+        Self { head: method == "HEAD", connect: method == "CONNECT", upgrade: false }
     }
 }
 

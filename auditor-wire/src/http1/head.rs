@@ -64,7 +64,7 @@ pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
         _ if lines.malformed => BodyLength::Ambiguous,
         length => length,
     };
-    let asked = Asked::by(line.method);
+    let asked = Asked { upgrade: lines.upgrade, ..Asked::by(line.method) };
     let target = Target::read(line.target, asked.connect);
     let malformed = lines.malformed || target.malformed || lines.hosts_differ;
     let host = lines.host.and_then(|(from, to)| authority(&bytes[from..to]));
@@ -126,7 +126,8 @@ struct RequestLine<'a> {
 }
 
 impl<'a> RequestLine<'a> {
-    /// Single spaces as RFC 9112 section 3 has it; else any white space, as some servers do, and malformed.
+    /// Single spaces as RFC 9112 section 3 has it; else any white space, as some servers do, and malformed. A line that does
+    /// not end with a protocol version is none: its words may be anything, a secret too.
     fn read(line: &'a [u8]) -> Option<Self> {
         let first = memchr::memchr(b' ', line)?;
         let last = memchr::memrchr(b' ', line)?;
@@ -140,6 +141,9 @@ impl<'a> RequestLine<'a> {
             (&line[..first], line.get(first + 1..last)?.trim_ascii(), &line[last + 1..])
         };
         let method = std::str::from_utf8(method).ok().filter(|m| !m.is_empty() && m.bytes().all(is_token))?;
+        if !version.starts_with(b"HTTP/") {
+            return None;
+        }
         let minor = match version {
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => Some(minor - b'0'),
             _ => None,
@@ -237,6 +241,7 @@ struct Lines {
     host: Option<(usize, usize)>,
     hosts_differ: bool,
     expects_continue: bool,
+    upgrade: bool,
 }
 
 impl Lines {
@@ -305,6 +310,7 @@ impl Lines {
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => self.lengths.content_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.lengths.transfer_encoding(value),
             _ => {}

@@ -76,6 +76,8 @@ pub struct Parser {
     kind: Option<Kind>,
     /// The request waits for leave to send its body, and none was given: a head may come in its place.
     body_optional: bool,
+    /// The last request offered another protocol and was not answered: what follows may be no request.
+    may_leave: bool,
 }
 
 #[derive(Default)]
@@ -124,6 +126,7 @@ impl Parser {
     /// Says how the body behind the last head is delimited.
     pub fn frame(&mut self, framing: Framing) {
         self.body_optional = false;
+        self.may_leave = false;
         self.state = match framing {
             Framing::Fixed(0) => State::Idle,
             Framing::Fixed(length) => State::Fixed(length),
@@ -135,8 +138,14 @@ impl Parser {
         };
     }
 
-    /// The CONNECT request was refused: messages go on.
+    /// The last request offered another protocol: what follows may be no request, should its answer not be seen.
+    pub fn may_leave(&mut self) {
+        self.may_leave = true;
+    }
+
+    /// The CONNECT request, or another protocol, was refused: messages go on.
     pub fn refuse(&mut self) {
+        self.may_leave = false;
         match self.state {
             State::Undecided(false) => self.state = State::Idle,
             State::Undecided(true) => self.state = State::Astray,
@@ -178,10 +187,10 @@ impl Parser {
         matches!(self.state, State::Astray)
     }
 
-    /// Whether a response's head begins here in a stream whose position is not known.
+    /// Whether a response's head may begin here in a stream whose position is not known.
     #[must_use]
     pub fn is_response_found(&self, bytes: &[u8]) -> bool {
-        self.is_astray() && detect::guess(bytes) == Guess::Response
+        self.is_astray() && self.looks_like_head(bytes)
     }
 
     /// What is needed next. Behind a head's byte budget a source that copies heads only has nothing more of it.
@@ -220,7 +229,7 @@ impl Parser {
                     let blank = chunk.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                     chunk.take(blank);
                     if !chunk.bytes.is_empty()
-                        && let Some(event) = self.begin(chunk, head_limit, false)
+                        && let Some(event) = self.begin(chunk, head_limit, self.may_leave)
                     {
                         return Some(event);
                     }
@@ -287,7 +296,10 @@ impl Parser {
         match &mut self.state {
             State::Head(_) | State::Hello(_) => {
                 let reason = if lost { UnknownReason::Gap } else { UnknownReason::HeadTruncated };
-                return self.give_up(reason);
+                let event = self.give_up(reason);
+                // Whatever had begun, whole messages may be gone with its end.
+                let missed = Event { time, sequence, what: What::Lost(UnknownReason::Gap) };
+                return event.or((lost && !self.is_deaf()).then_some(missed));
             }
             State::Fixed(left) if count <= *left => {
                 self.body_optional = false;
@@ -343,7 +355,8 @@ impl Parser {
             (Guess::Response, None | Some(Kind::Responses)) => true,
             (Guess::Http2, None) => true,
             (Guess::Tls, None) => bytes.get(5) == Some(&1),
-            (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/"),
+            (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/") || b"HTTP/".starts_with(bytes),
+            (Guess::More, Some(Kind::Requests)) if detect::begins_common_method(bytes) => true,
             (Guess::More, _) => detect::is_common_method(bytes) && detect::cut_request(bytes),
             _ => false,
         }
@@ -462,6 +475,7 @@ impl Parser {
     /// A head with its end.
     fn whole(&mut self, bytes: Vec<u8>, time: Timestamp, sequence: u32, found: bool) -> Option<Event> {
         self.state = State::Astray;
+        let rare = found && self.kind != Some(Kind::Responses) && !detect::is_common_method(&bytes);
         let what = match self.kind {
             Some(Kind::Responses) => match head::response(bytes, sequence) {
                 Some(head) => What::Response(Box::new(head), None),
@@ -475,7 +489,7 @@ impl Parser {
                 None => What::Request(None, Some(UnknownReason::Malformed)),
             },
         };
-        let silent = found && !matches!(what, What::Request(Some(_), None) | What::Response(..));
+        let silent = rare || found && !matches!(what, What::Request(Some(_), None) | What::Response(..));
         (!silent).then_some(Event { time, sequence, what })
     }
 
@@ -489,8 +503,9 @@ impl Parser {
         let what = match kind {
             Some(Kind::Requests) => {
                 self.kind = kind;
+                let rare = !detect::is_common_method(partial.buffer.as_slice());
                 let head = head::request(partial.buffer.into_vec(), sequence).map(Box::new);
-                if found && head.is_none() {
+                if found && (rare || head.is_none()) {
                     return None;
                 }
                 What::Request(head, Some(reason))

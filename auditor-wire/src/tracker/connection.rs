@@ -61,6 +61,10 @@ pub(crate) struct Connection {
 struct Stream {
     reassembly: Reassembly,
     parser: Parser,
+    /// When what was read last was captured.
+    read: Timestamp,
+    /// When bytes were last passed over because the stream's position was not known: a head may have been among them.
+    passed: Timestamp,
     ended: bool,
     /// The stream's position was not known since the last head: one may have been missed.
     astray: bool,
@@ -128,7 +132,7 @@ impl Connection {
             self.close(None, views);
         } else if self.pairing.waiting() > limits.pipelined {
             self.close(Some(UnknownReason::Capacity), views);
-            self.pairing.lost(UnknownReason::Capacity, true, &mut |_| {});
+            self.pairing.lost((UnknownReason::Capacity, segment.time), true, &mut |_| {});
         }
         Outcome { closed, waits }
     }
@@ -241,6 +245,7 @@ impl Connection {
     fn read(&mut self, part: Part<'_>, direction: Direction, limits: &Limits, views: &mut Vec<View>) {
         let at = index(direction);
         self.streams[at].reassembly.read(&part);
+        self.streams[at].read = part.time;
         if let Some(hole) = part.hole {
             let event = self.streams[at].parser.hole(hole, part.sequence, part.time);
             self.happens(event, direction, limits, views);
@@ -257,6 +262,9 @@ impl Connection {
             self.streams[at].astray |= self.streams[at].parser.is_astray();
             let Some(event) = self.streams[at].parser.data(&mut chunk, limits.head_bytes, fits) else { break };
             self.happens(Some(event), direction, limits, views);
+        }
+        if self.streams[at].parser.is_astray() {
+            self.streams[at].passed = part.time;
         }
         let copied = u32::try_from(part.payload.len()).unwrap_or(u32::MAX);
         if copied < part.length {
@@ -301,17 +309,29 @@ impl Connection {
                 self.take_role(direction, Kind::Requests);
                 let sender = self.owner.filter(|_| direction == Direction::Egress);
                 let facts = (time, sequence, sender);
+                let leaves = head.as_ref().is_some_and(|head| head.asked.upgrade);
                 let framing = self.pairing.request(head.map(|head| *head), unknown, facts, &mut exchanges(views));
-                self.streams[index(direction)].parser.frame(framing);
+                let requests = &mut self.streams[index(direction)].parser;
+                requests.frame(framing);
+                if leaves {
+                    requests.may_leave();
+                }
                 self.doubt_after(unknown, direction, views);
             }
             What::Response(head, cut) => {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Responses);
                 self.hurry_request(direction, limits, views);
-                if std::mem::take(&mut self.streams[index(direction)].astray) && self.pairing.waiting() > 1 {
-                    // The response to an earlier one of them may not have been found.
-                    self.pairing.lost(UnknownReason::Gap, false, &mut exchanges(views));
+                let Stream { passed, .. } = self.streams[index(direction)];
+                if std::mem::take(&mut self.streams[index(direction)].astray)
+                    && (self.pairing.waiting() > 1 || self.pairing.waits_since().is_some_and(|since| since < passed))
+                {
+                    // The response to the first of them may not have been found.
+                    self.pairing.lost(
+                        (UnknownReason::Gap, self.streams[index(direction)].read),
+                        false,
+                        &mut exchanges(views),
+                    );
                 }
                 let answer = self.pairing.response(*head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
@@ -351,7 +371,7 @@ impl Connection {
     fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
         self.streams[index(direction)].astray = true;
         let requests = self.client != Some(opposite(direction));
-        self.pairing.lost(reason, requests, &mut exchanges(views));
+        self.pairing.lost((reason, self.streams[index(direction)].read), requests, &mut exchanges(views));
     }
 
     /// A response came: when no request is known, the request's bytes that are there will not become more.

@@ -59,8 +59,8 @@ pub(crate) const IDLE: usize = 8 * size_of::<Pending>();
 pub(crate) struct Pairing {
     pending: VecDeque<Pending>,
     bytes: usize,
-    /// A message may have been missed, and why.
-    doubt: Option<UnknownReason>,
+    /// A message may have been missed, why, and when that showed.
+    doubt: Option<(UnknownReason, Timestamp)>,
     /// Requests were sent before earlier ones were answered.
     pipelines: bool,
     /// The framing of a message was ambiguous: what follows it may be anything.
@@ -69,8 +69,6 @@ pub(crate) struct Pairing {
     garbage: bool,
     /// Bytes of requests were lost, and no response has come since: what looks like a request may be the body of a lost one.
     unconfirmed: bool,
-    /// A response came since the last request whose own request was not seen.
-    unasked: bool,
     /// Any message was seen.
     begun: bool,
 }
@@ -80,7 +78,7 @@ pub(crate) struct Answer {
     pub(crate) view: Option<Box<ExchangeView>>,
     /// How the response's body is delimited.
     pub(crate) framing: Framing,
-    /// A CONNECT request was refused.
+    /// A CONNECT request, or the offer of another protocol, was refused.
     pub(crate) refused_tunnel: bool,
     /// The request's body may not follow.
     pub(crate) body_optional: bool,
@@ -97,17 +95,17 @@ impl Pairing {
     ) -> Framing {
         self.begun = true;
         let mut doubt = None;
-        if self.doubt.is_some() {
-            if self.pipelines {
-                doubt = self.doubt;
+        if let Some((reason, since)) = self.doubt {
+            if self.pipelines || time < since {
+                // Its own response may be what is missing: one that began before that showed ends no doubt.
+                doubt = Some(reason);
             } else {
                 // It is sent because all before it is answered.
-                self.flush(self.doubt, deliver);
+                self.flush(Some(reason), deliver);
                 self.doubt = None;
             }
         }
-        let confirmed = std::mem::take(&mut self.unasked);
-        if std::mem::take(&mut self.unconfirmed) && !confirmed {
+        if std::mem::take(&mut self.unconfirmed) {
             unknown = unknown.or(Some(UnknownReason::Gap));
         }
         let cut = unknown.is_some_and(|reason| reason != UnknownReason::Malformed);
@@ -155,24 +153,27 @@ impl Pairing {
         let first = !std::mem::replace(&mut self.begun, true);
         self.unconfirmed = false;
         self.pipelines |= self.doubt.is_none() && self.pending.len() > 1;
-        let Some(mut pending) = self.pop() else {
+        // What was sent before a request does not answer it.
+        let answers = self.pending.front().is_some_and(|first| first.view.time <= time);
+        let Some(mut pending) = (if answers { self.pop() } else { None }) else {
             answer.framing = framing::response(status, None, head.length);
             answer.view = self.unasked(head, time, first, fresh);
-            self.unasked = true;
             return answer;
         };
-        if self.doubt == Some(UnknownReason::Gap) && self.pipelines {
+        let doubt = self.doubt.map(|(reason, _)| reason);
+        if doubt == Some(UnknownReason::Gap) {
             // It may answer another request: this one is reported without a response.
             answer.framing = if whole { framing::response(status, None, head.length) } else { Framing::Unknown };
-            pending.view.unknown = pending.view.unknown.or(self.doubt);
+            pending.view.unknown = pending.view.unknown.or(doubt);
             answer.view = Some(pending.view);
             return answer;
         }
         answer.framing = if whole { framing::response(status, pending.asked, head.length) } else { Framing::Unknown };
-        answer.refused_tunnel = pending.asked.is_some_and(|asked| asked.connect) && answer.framing != Framing::Tunnel;
+        answer.refused_tunnel =
+            pending.asked.is_some_and(|asked| asked.connect || asked.upgrade) && answer.framing != Framing::Tunnel;
         answer.body_optional = pending.expects_continue;
         let view = &mut pending.view;
-        view.unknown = view.unknown.or(self.doubt);
+        view.unknown = view.unknown.or(doubt);
         view.duration = Some(Duration::from_nanos(time.0.saturating_sub(view.time.0)));
         view.response_sequence = Some(head.response.sequence);
         view.response = Some(head.response);
@@ -202,10 +203,18 @@ impl Pairing {
         }))
     }
 
-    /// Messages may have been missed; whether they were requests.
-    pub(crate) fn lost(&mut self, reason: UnknownReason, requests: bool, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
+    /// Messages may have been missed, as showed at `time`; whether they were requests.
+    pub(crate) fn lost(
+        &mut self,
+        (reason, time): (UnknownReason, Timestamp),
+        requests: bool,
+        deliver: &mut dyn FnMut(Box<ExchangeView>),
+    ) {
         self.unconfirmed |= requests && reason == UnknownReason::Gap;
-        self.doubt = self.doubt.or(Some(reason));
+        // A gap weighs most, else the first reason stands; the latest time counts, of either direction.
+        let stands = self.doubt.map(|(first, _)| first).filter(|_| reason != UnknownReason::Gap);
+        let since = self.doubt.map_or(time, |(_, since)| since.max(time));
+        self.doubt = Some((stands.unwrap_or(reason), since));
         if reason == UnknownReason::Gap {
             // Which of the requests the next response answers is not known, nor whether it answers one that is known.
             self.flush(Some(reason), deliver);
@@ -225,7 +234,7 @@ impl Pairing {
     /// Nothing will come any more: what is pending stays unanswered. With a reason: whether it was answered was not seen.
     pub(crate) fn flush(&mut self, reason: Option<UnknownReason>, deliver: &mut dyn FnMut(Box<ExchangeView>)) {
         while !self.pending.is_empty() {
-            self.give_up_first(reason.or(self.doubt), deliver);
+            self.give_up_first(reason.or(self.doubt.map(|(reason, _)| reason)), deliver);
         }
     }
 
@@ -254,6 +263,11 @@ impl Pairing {
     /// Whether a request waits for its response.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// When the first request that waits was sent.
+    pub(crate) fn waits_since(&self) -> Option<Timestamp> {
+        self.pending.front().map(|pending| pending.view.time)
     }
 
     /// How many requests wait.

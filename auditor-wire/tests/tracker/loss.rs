@@ -28,17 +28,68 @@ fn a_lost_part_of_a_request_head_is_a_gap() {
 }
 
 #[test]
-fn a_lost_request_leaves_its_response_unknown_and_no_other() {
+fn a_lost_request_leaves_its_response_unknown_and_the_next_in_doubt() {
     let mut talk = Talk::captured();
     let mut packets = [talk.by_client(get(1)), talk.by_server(OK)].concat();
     talk.by_client(get(2));
     packets.extend(talk.by_server(OK));
+    // With the second request the head of a third may be gone, and this may be its body.
     packets.extend(talk.by_client(get(3)));
+    packets.extend([talk.by_server(OK), talk.by_client(get(4)), talk.by_server(OK)].concat());
+    let expected = [
+        "Destination GET - /1 -> 200",
+        "Destination ? -> 200 (gap)",
+        "Destination GET - /3 -> 200 (gap)",
+        "Destination GET - /4 -> 200",
+    ];
+    assert_eq!(told(&packets), expected);
+}
+
+#[test]
+fn a_request_that_was_being_sent_when_its_response_was_lost_gets_no_other() {
+    let mut talk = Talk::live(None, Some(22));
+    let no = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+    let mut packets = [talk.by_client(get(1)), talk.by_server(OK)].concat();
+    // Of a long head only the begin was copied.
+    packets.extend(talk.by_client("GET /2 HTTP/1.1\r\nAuthorization: Bearer x\r\n"));
+    talk.by_client("Accept: */*\r\n\r\n");
+    talk.by_server(OK);
+    talk.by_client(get(3));
+    packets.extend(talk.by_server(no).into_iter().map(Packet::lost_before));
+    packets.extend(talk.by_client(get(4)).into_iter().map(Packet::lost_before));
     packets.extend(talk.by_server(OK));
-    assert_eq!(
-        told(&packets),
-        ["Destination GET - /1 -> 200", "Destination ? -> 200 (gap)", "Destination GET - /3 -> 200"]
-    );
+    let expected = [
+        "Destination GET - /1 -> 200",
+        "Destination GET - /2 -> none (head-truncated)",
+        "Destination GET - /4 -> 200 (gap)",
+    ];
+    assert_eq!(told(&packets), expected);
+}
+
+#[test]
+fn a_response_sent_before_a_request_does_not_answer_it() {
+    let mut talk = Talk::captured();
+    talk.by_client(get(1));
+    let before = talk.by_server("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+    let request = talk.by_client(get(2));
+    let packets = [request, before, talk.by_server(OK)].concat();
+    assert_eq!(told(&packets), ["Destination ? -> 401 (gap)", "Destination GET - /2 -> 200"]);
+}
+
+#[test]
+fn what_follows_an_upgrade_whose_answer_was_lost_is_no_call() {
+    let upgrade = "GET /1 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n";
+    for words in ["not http any more\r\n\r\n", "GET is not a request here\r\n\r\n", "GET /hidden HTTP/1.1\t\r\n\r\n"] {
+        let mut talk = Talk::live(None, Some(22));
+        let packets = [talk.by_client(upgrade), talk.by_client(words)].concat();
+        assert_eq!(told(&packets), ["Destination GET - /1 -> none"], "{words}");
+        // Refused, messages go on, and what is none is one too many.
+        let mut talk = Talk::live(None, Some(22));
+        let packets = [talk.by_client(upgrade), talk.by_server(OK), talk.by_client(words)].concat();
+        let told = told(&packets);
+        assert_eq!(told[0], "Destination GET - /1 -> 200");
+        assert!(told[1].ends_with("-> none (malformed)") && told.len() == 2, "{told:?}");
+    }
 }
 
 #[test]
