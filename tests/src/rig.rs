@@ -70,7 +70,8 @@ impl Rig {
     pub fn answering(&self) -> Result<Vec<Answering>> {
         let answering = |server: &Server| {
             let executable = server.executable()?.display().to_string();
-            Ok(Answering { kind: server.kind(), sockets: server.sockets().to_vec(), pids: server.pids(), executable })
+            let (pids, listener) = (server.pids(), server.listener());
+            Ok(Answering { kind: server.kind(), sockets: server.sockets().to_vec(), pids, listener, executable })
         };
         self.servers.iter().map(answering).collect()
     }

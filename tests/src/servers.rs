@@ -124,6 +124,12 @@ impl Server {
         }
     }
 
+    /// The process that listens.
+    #[must_use]
+    pub fn listener(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The program that answers calls.
     ///
     /// # Errors
