@@ -5,6 +5,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::segment::{Endpoints, Owner, SocketId, Timestamp};
+use crate::tls;
 
 /// What comes out of the tracker.
 #[derive(Debug)]
@@ -154,13 +155,8 @@ pub struct Deviations {
 /// What a connection without readable exchanges speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// TLS; what its ClientHello says.
-    Tls {
-        /// Server name (RFC 6066 section 3).
-        sni: Option<Box<str>>,
-        /// Protocols the client offers (RFC 7301).
-        alpn: Vec<Box<str>>,
-    },
+    /// TLS, and what the wire shows of it.
+    Tls(Box<tls::Facts>),
     /// HTTP/2 with prior knowledge.
     Http2,
     /// An HTTP/1 connection that became something else (101 or CONNECT): the call itself is an [`Exchange`].

@@ -6,6 +6,7 @@ use crate::http1::stream::{Chunk, Event, Kind, Parser, What};
 use crate::limits::Limits;
 use crate::reassembly::{Arrival, Copies, Need, Part, Reassembly, Room};
 use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use crate::tls;
 use crate::tracker::pairing::{ExchangeView, Pairing};
 
 /// A body longer than this may take sequence numbers round: only its exact end is believed.
@@ -350,7 +351,8 @@ impl Connection {
             }
             What::Tls(hello) => {
                 self.began(sequence, direction, views);
-                self.report(Protocol::Tls { sni: hello.sni, alpn: hello.alpn }, time, direction, views);
+                let facts = tls::Facts { sni: hello.sni, alpn: hello.alpn, ..tls::Facts::default() };
+                self.report(Protocol::Tls(Box::new(facts)), time, direction, views);
             }
             What::Http2 => {
                 self.began(sequence, direction, views);

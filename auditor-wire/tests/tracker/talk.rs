@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use auditor_wire::exchange::{Exchange, Observation};
+use auditor_wire::exchange::{Exchange, Observation, Protocol};
 use auditor_wire::limits::Limits;
 use auditor_wire::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
 use auditor_wire::tracker::Tracker;
@@ -226,10 +226,16 @@ fn line(observation: &Observation) -> String {
     match observation {
         Observation::Exchange(exchange) => exchange_line(exchange),
         Observation::Connection(connection) => {
-            format!(
-                "{:?} {} -> {}: {:?}",
-                connection.reporter, connection.source.address, connection.destination.address, connection.protocol
-            )
+            let protocol = match &connection.protocol {
+                Protocol::Tls(facts) => {
+                    let (sni, client) = (facts.sni.as_deref().unwrap_or("-"), facts.client);
+                    let (certificate, accepted) = (client.certificate.as_str(), client.accepted.as_str());
+                    format!("Tls {sni} {:?} {certificate} {accepted}", facts.alpn)
+                }
+                other => format!("{other:?}"),
+            };
+            let (source, destination) = (connection.source.address, connection.destination.address);
+            format!("{:?} {source} -> {destination}: {protocol}", connection.reporter)
         }
     }
 }

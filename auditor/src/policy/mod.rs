@@ -20,6 +20,7 @@ use std::{
 use auditor_wire::{
     exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason},
     segment::Timestamp,
+    tls,
 };
 
 use self::checks::Call;
@@ -195,7 +196,8 @@ impl Judge {
         let Attributed { observed: connection, source, destination } = connection;
         let (protocol, reason, transport) = match connection.protocol {
             Protocol::Upgraded => return None,
-            Protocol::Tls { sni, alpn } => {
+            Protocol::Tls(facts) => {
+                let tls::Facts { sni, alpn, .. } = *facts;
                 let alpn = alpn.iter().take(16).map(|name| shown_within(name, NAME_BYTES)).collect::<Vec<_>>();
                 let transport = Transport {
                     security: Security::Tls,

@@ -5,6 +5,7 @@ use auditor::{
     judgement::{Judgement, Outcome, Security, Verdict},
 };
 use auditor_wire::exchange::{Connection, Protocol};
+use auditor_wire::tls::Facts;
 
 use crate::{calls, judge};
 
@@ -29,7 +30,8 @@ fn facts(judgement: &Judgement) -> (&str, Security, Option<&str>) {
 
 #[test]
 fn what_cannot_be_read_is_unknown() {
-    let tls = Protocol::Tls { sni: Some("inventory\u{1b}".into()), alpn: vec!["h2".into()] };
+    let hello = Facts { sni: Some("inventory\u{1b}".into()), alpn: vec!["h2".into()], ..Facts::default() };
+    let tls = Protocol::Tls(Box::new(hello));
     let judgement = judge().connection(connection(tls)).expect("internal");
     assert_eq!(facts(&judgement), ("tls", Security::Tls, Some("encrypted")));
     assert_eq!(judgement.transport.sni.as_deref(), Some("inventory\u{fffd}"));

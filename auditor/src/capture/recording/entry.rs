@@ -10,6 +10,7 @@ use auditor_wire::{
     exchange::{Connection, Deviations, End, Exchange, Protocol, Reporter, UnknownReason},
     http1::head,
     segment::{Endpoints, SocketId, Timestamp},
+    tls::Facts,
 };
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,7 @@ enum ReporterEntry {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Protocol", rename_all = "snake_case")]
 enum ProtocolEntry {
-    Tls { sni: Option<Box<str>>, alpn: Vec<Box<str>> },
+    Tls(#[serde(with = "tls_facts")] Box<Facts>),
     Http2,
     Upgraded,
     Other,
@@ -123,6 +124,27 @@ struct DeviationsEntry {
     folded_header: bool,
     space_before_colon: bool,
     leading_garbage: bool,
+}
+
+/// What is known of a TLS connection.
+mod tls_facts {
+    use auditor_wire::tls::Facts;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct FactsEntry {
+        sni: Option<Box<str>>,
+        alpn: Vec<Box<str>>,
+    }
+
+    pub(super) fn serialize<S: Serializer>(facts: &Facts, serializer: S) -> Result<S::Ok, S::Error> {
+        FactsEntry { sni: facts.sni.clone(), alpn: facts.alpn.clone() }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Facts>, D::Error> {
+        let FactsEntry { sni, alpn } = FactsEntry::deserialize(deserializer)?;
+        Ok(Box::new(Facts { sni, alpn, ..Facts::default() }))
+    }
 }
 
 /// The reason by its name.

@@ -9,6 +9,7 @@ use auditor_wire::{
     exchange::{Deviations, End, Protocol, Reporter, UnknownReason},
     http1::head,
     segment::{Endpoints, SocketId, Timestamp},
+    tls,
 };
 
 use super::*;
@@ -107,7 +108,11 @@ fn calls() -> Vec<Attributed<Exchange>> {
 fn connections() -> Vec<Attributed<Connection>> {
     let (client, server) = addresses();
     let protocols = [
-        Protocol::Tls { sni: Some("shop".into()), alpn: vec!["h2".into(), "http/1.1".into()] },
+        Protocol::Tls(Box::new(tls::Facts {
+            sni: Some("shop".into()),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            ..tls::Facts::default()
+        })),
         Protocol::Http2,
         Protocol::Other,
     ];
