@@ -155,7 +155,7 @@ fn tls_is_one_connection_with_its_name() {
     let mut packets = talk.by_client(&hello[..100]);
     packets.extend(talk.by_client(&hello[100..]).into_iter().map(Packet::muting));
     let seen = observe(&packets);
-    let expected = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls db.example [\"h2\"] none unknown";
+    let expected = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls db.example [\"h2\"] undetermined unknown";
     assert_eq!(lines(&seen), [expected]);
     let Observation::Connection(connection) = &seen[0] else { panic!("expected a connection") };
     assert_eq!(connection.source.owner, Some(owner(11)));
