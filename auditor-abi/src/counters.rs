@@ -9,8 +9,10 @@ pub const LOST_SOCKET_STORAGE: u32 = 1;
 pub const LOST_HEADERS: u32 = 2;
 /// Payload could not be copied out of the packet.
 pub const LOST_PAYLOAD: u32 = 3;
+/// The program that follows TLS connections could not be called.
+pub const LOST_TAIL_CALL: u32 = 4;
 /// Number of counters.
-pub const COUNT: u32 = 4;
+pub const COUNT: u32 = 5;
 
 /// Every loss with the `reason` label it carries in `auditor_capture_lost_total`.
 pub const LOSSES: [(u32, &str); COUNT as usize] = [
@@ -18,4 +20,5 @@ pub const LOSSES: [(u32, &str); COUNT as usize] = [
     (LOST_SOCKET_STORAGE, "socket-storage"),
     (LOST_HEADERS, "headers-unreadable"),
     (LOST_PAYLOAD, "payload-unreadable"),
+    (LOST_TAIL_CALL, "tail-call"),
 ];

@@ -6,11 +6,20 @@ pub const MAP_RECORDS: &str = "RECORDS";
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Map: what the programs remember of a socket (`BPF_MAP_TYPE_SK_STORAGE`).
 pub const MAP_SOCKETS: &str = "SOCKETS";
+/// Map: program array whose only entry is [`PROGRAM_TLS_EGRESS`]. One for each direction: from 6.18 on a map holds programs of
+/// one attach type.
+pub const MAP_TLS_EGRESS: &str = "TLS_EGRESS";
+/// Map: program array whose only entry is [`PROGRAM_TLS_INGRESS`].
+pub const MAP_TLS_INGRESS: &str = "TLS_INGRESS";
 
 /// Program: `cgroup_skb/egress` on the cgroup2 root.
 pub const PROGRAM_EGRESS: &str = "observe_egress";
 /// Program: `cgroup_skb/ingress` on the cgroup2 root.
 pub const PROGRAM_INGRESS: &str = "observe_ingress";
+/// Program: follows a TLS connection on the way out; tail-called by [`PROGRAM_EGRESS`] and itself.
+pub const PROGRAM_TLS_EGRESS: &str = "tls_egress";
+/// Program: follows a TLS connection on the way in; tail-called by [`PROGRAM_INGRESS`] and itself.
+pub const PROGRAM_TLS_INGRESS: &str = "tls_ingress";
 /// Program: `iter/task_file`, lists the sockets that exist at start.
 pub const PROGRAM_SOCKETS: &str = "list_sockets";
 

@@ -21,7 +21,7 @@ pub struct RecordHeader {
     pub sequence: u32,
     /// Payload bytes the segment carried.
     pub length: u32,
-    /// Payload bytes that follow this header.
+    /// Payload bytes that follow this header; more than `length` only where they are [`TlsHeader`]s.
     pub captured: u32,
     /// Inode of the socket's network namespace; 0 unknown.
     pub netns: u32,
@@ -66,7 +66,8 @@ pub const CLASS_REQUEST: u8 = 1;
 pub const CLASS_RESPONSE: u8 = 2;
 /// Too short to tell.
 pub const CLASS_SHORT: u8 = 3;
-/// TLS record with a handshake; the socket is muted after its first records.
+/// Bytes of a TLS connection, of the first [`TLS_COPIED`] of its direction; a socket that was met in the middle of one is muted
+/// at once.
 pub const CLASS_TLS: u8 = 4;
 /// HTTP/2 connection preface; the socket is muted after it.
 pub const CLASS_HTTP2: u8 = 5;
@@ -74,6 +75,9 @@ pub const CLASS_HTTP2: u8 = 5;
 pub const CLASS_END: u8 = 6;
 /// First bytes of a connection in no known protocol; the socket is muted after them.
 pub const CLASS_OTHER: u8 = 7;
+/// Headers of TLS records beyond the bytes that are copied: the payload is [`TlsHeader`]s, in order; there may be none, when the
+/// record is there for its marks.
+pub const CLASS_TLS_HEADERS: u8 = 8;
 
 /// [`RecordHeader::marks`]: both directions of the connection were seen from their first byte.
 pub const MARK_FRESH: u8 = 1;
@@ -87,6 +91,27 @@ pub const PAYLOAD_MAX: usize = 16 * 1024;
 /// Payload capacities a record may reserve in the ring: the smallest that is larger than the payload is taken (a record
 /// holds one byte less than its capacity, because the length is masked for the verifier).
 pub const PAYLOAD_CLASSES: [usize; 4] = [256, 1024, 4096, PAYLOAD_MAX];
+
+/// Bytes copied of each direction of a TLS connection, from its first TLS byte on: a whole hello, whose last extension tells of a
+/// resumption.
+pub const TLS_COPIED: u32 = 4095;
+/// Headers of TLS records in one direction after which no more of it is wanted: a server's flight is up to seven records, and
+/// eight that follow the client's show whether it went on.
+pub const TLS_HEADERS_WANTED: u32 = 24;
+/// Headers that one [`CLASS_TLS_HEADERS`] record holds at most.
+pub const TLS_HEADERS_MAX: usize = 4;
+
+/// A TLS record's header (RFC 8446 section 5.1). Its bytes may have come in more than one segment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+pub struct TlsHeader {
+    /// TCP sequence number of its first byte.
+    pub sequence: u32,
+    /// Content type, version, length.
+    pub header: [u8; 5],
+    /// Zero.
+    pub padding: [u8; 3],
+}
 
 /// A row of `iter/task_file`: one TCP socket and the process that has it open.
 #[repr(C)]

@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use auditor_abi::{
     counters,
-    record::{EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_CLASSES, RecordHeader},
+    record::{EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_CLASSES, RecordHeader, TLS_HEADERS_MAX, TlsHeader},
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_sock},
@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    maps::{RECORDS, Socket, count_loss},
+    maps::{Found, RECORDS, Socket, count_loss},
     packet::{Headers, V4_MAPPED},
 };
 
@@ -32,16 +32,20 @@ pub struct Observed<'a> {
     pub class: u8,
 }
 
-/// Writes a record with up to `wanted` bytes of payload, in the smallest capacity that holds them. The header is made once, on
-/// the stack, and not in each capacity's memory: five copies of that code would be walked by the verifier on every path.
+/// Writes a record with up to `wanted` bytes of the packet's payload, in the smallest capacity that holds them, or with the
+/// TLS record headers that were `found`. The header is made once, on the stack, and not in each capacity's memory: five copies of that code would be
+/// walked by the verifier on every path.
 #[inline(always)]
-pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
+pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u32) {
     let mut header = MaybeUninit::<RecordHeader>::uninit();
     // SAFETY: a place on the stack, aligned as its type.
     unsafe { fill(header.as_mut_ptr(), observed, socket) };
     // SAFETY: filled in; integers and byte arrays have no invalid values.
     let header = unsafe { header.assume_init_mut() };
-    let status = if wanted == 0 {
+    let half = usize::from(observed.direction != EGRESS);
+    let status = if found > 0 {
+        write_found(header, &socket.walks[half].found)
+    } else if wanted == 0 {
         write::<8>(observed, header, 0)
     } else if wanted < PAYLOAD_CLASSES[0] as u32 {
         write::<{ PAYLOAD_CLASSES[0] }>(observed, header, wanted)
@@ -52,7 +56,6 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32) {
     } else {
         write::<{ PAYLOAD_CLASSES[3] }>(observed, header, wanted)
     };
-    let half = usize::from(observed.direction != EGRESS);
     socket.gap[half] = u32::from(status != WRITTEN);
     if status != WRITTEN {
         count_loss(status);
@@ -82,13 +85,42 @@ fn write<const CAPACITY: usize>(observed: &Observed<'_>, header: &mut RecordHead
         }
     }
     header.captured = captured as u32;
-    // SAFETY: the reserved memory begins with a header; both sides are aligned to 8, so words are copied.
+    // SAFETY: the reserved memory begins with a header.
+    unsafe { copy_header(header, record.cast()) };
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    WRITTEN
+}
+
+/// Writes a record with TLS record headers.
+#[inline(always)]
+fn write_found(header: &mut RecordHeader, found: &Found) -> u32 {
+    const BYTES: usize = TLS_HEADERS_MAX * size_of::<TlsHeader>();
+    let Some(mut entry) = RECORDS.reserve::<Record<BYTES>>(0) else {
+        return counters::LOST_RING_FULL;
+    };
+    let record = entry.as_mut_ptr();
+    header.captured = found.count * size_of::<TlsHeader>() as u32;
+    // SAFETY: the reserved memory begins with a header, after which all that can be found fits. Volatile, or the words would be
+    // copied by a call.
     unsafe {
-        let words = (&raw const *header).cast::<[u64; size_of::<RecordHeader>() / 8]>();
-        record.cast::<[u64; size_of::<RecordHeader>() / 8]>().write(words.read());
+        copy_header(header, record.cast());
+        let words = (&raw mut (*record).payload).cast::<u64>();
+        for (index, word) in found.headers.iter().enumerate() {
+            words.add(index).write_volatile(*word);
+        }
     }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     WRITTEN
+}
+
+/// Copies the header word by word: both sides are aligned to 8.
+///
+/// # Safety
+/// `at` must be writable and aligned.
+#[inline(always)]
+unsafe fn copy_header(header: &RecordHeader, at: *mut [u64; size_of::<RecordHeader>() / 8]) {
+    // SAFETY: the caller's promise.
+    unsafe { at.write((&raw const *header).cast::<[u64; size_of::<RecordHeader>() / 8]>().read()) };
 }
 
 /// Fills the header in, but for `captured`.
@@ -101,7 +133,8 @@ unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Sock
     let egress = observed.direction == EGRESS;
     let half = usize::from(!egress);
     // The flags are 0 or 1 each.
-    let marks = socket.fresh as u8 * MARK_FRESH | socket.gap[half] as u8 * MARK_GAP | socket.muted as u8 * MARK_MUTED;
+    let muted = (socket.quiet[0] & socket.quiet[1]) as u8;
+    let marks = socket.fresh as u8 * MARK_FRESH | socket.gap[half] as u8 * MARK_GAP | muted * MARK_MUTED;
     // SAFETY: the caller's promise; `sk` is a full socket and `skb` the context, whose fields the verifier checks; the
     // header's arrays are 8-aligned.
     unsafe {
@@ -154,7 +187,7 @@ unsafe fn store(at: *mut [u8; 16], words: [u32; 4]) {
 /// `wanted` brought into 1..CAPACITY, a power of two, in a way that verifiers from 5.10 on follow: the compiler merges or
 /// hoists the same checks written in Rust, after which 5.10 and 6.1 lose the bound.
 #[inline(always)]
-fn clamp<const CAPACITY: usize>(wanted: u32) -> u64 {
+pub fn clamp<const CAPACITY: usize>(wanted: u32) -> u64 {
     let mut length = u64::from(wanted);
     // SAFETY: arithmetic on one register.
     unsafe {

@@ -13,6 +13,7 @@ mod owner;
 mod packet;
 mod read;
 mod sniff;
+mod tls;
 
 /// The programs cannot panic; should one ever try, the verifier refuses the endless loop at load: loud, not undefined.
 #[panic_handler]

@@ -2,13 +2,16 @@
 
 use core::ffi::c_void;
 
-use auditor_abi::counters;
+use auditor_abi::{
+    counters,
+    record::{TLS_HEADERS_MAX, TlsHeader},
+};
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{PerCpuArray, RingBuf},
+    maps::{PerCpuArray, ProgramArray, RingBuf},
 };
 
 /// Carries records to the auditor. The loader sets its size.
@@ -19,6 +22,15 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUNT, 0);
 
+/// The program that follows TLS connections on the way out. It is one of its own for the sake of its stack: that of the egress
+/// program is full.
+#[map]
+pub static TLS_EGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The same on the way in.
+#[map]
+pub static TLS_INGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// What is remembered of a socket; freed with it by the kernel.
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
@@ -27,6 +39,13 @@ static SOCKETS: SkStorage<Socket> = SkStorage::new();
 /// the rest is written by egress alone or is the same whoever writes it.
 #[repr(C)]
 pub struct Socket {
+    /// 1 when nothing more is wanted of a direction; when it is 1 for both the socket is muted. First, because for most packets it
+    /// is all that is read: it shares a cache line with what the kernel reads to find it (`struct bpf_local_storage_elem`).
+    pub quiet: [u32; 2],
+    /// 1 once TLS has been recognised.
+    pub tls: u32,
+    /// 1 once a head has been seen.
+    pub http: u32,
     /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
     pub kernel_sock: u64,
     /// The socket's cookie.
@@ -51,13 +70,58 @@ pub struct Socket {
     pub seen: u32,
     /// 1 when it was seen from its first byte.
     pub fresh: u32,
-    /// 1 once a head has been seen.
-    pub http: u32,
-    /// 1 when nothing more is wanted of it.
-    pub muted: u32,
+    /// How far the TLS records of each direction have been followed.
+    pub walks: [Walk; 2],
 }
 
-/// The socket's memory, if there is one yet.
+/// How far the TLS records of one direction have been followed.
+#[repr(C)]
+pub struct Walk {
+    /// 1 once the first TLS byte has been seen.
+    pub begun: u32,
+    /// Sequence number of that byte.
+    pub first: u32,
+    /// Sequence number of the next byte of a record header.
+    pub next: u32,
+    /// Bytes of that header that came in earlier segments.
+    pub held: u32,
+    /// Those bytes, and room for what the verifier takes for possible: seven bytes read behind seven that are held.
+    pub header: [u32; 4],
+    /// Bytes copied.
+    pub copied: u32,
+    /// Headers seen.
+    pub headers: u32,
+    /// Segments since the last header that were not where one was looked for.
+    pub astray: u32,
+    /// 1 for the direction of the ServerHello.
+    pub server: u32,
+    /// Packets since the other direction went quiet.
+    pub lingered: u32,
+    /// What was found in the packet at hand.
+    pub found: Found,
+}
+
+/// What was found in the packet at hand: kept here and not on the stack, because the verifier follows every value there, and each
+/// way through a packet would be another state of it.
+#[repr(C)]
+pub struct Found {
+    /// 1 when there is more in the packet.
+    pub more: u32,
+    /// Headers found.
+    pub count: u32,
+    /// Those headers, as words, which are copied as such.
+    pub headers: [u64; TLS_HEADERS_MAX * size_of::<TlsHeader>() / 8],
+}
+
+impl Socket {
+    /// Nothing more is wanted of it.
+    #[inline(always)]
+    pub fn mute(&mut self) {
+        self.quiet = [1, 1];
+    }
+}
+
+/// The socket's memory, if there is one yet; `sk` need not be a full socket.
 #[inline(always)]
 pub fn socket(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
     storage(sk, 0)
@@ -72,7 +136,7 @@ pub fn socket_or_new(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
 #[inline(always)]
 fn storage(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Socket> {
     let map = (&raw const SOCKETS).cast_mut().cast::<c_void>();
-    // SAFETY: `sk` is a full socket (checked by the caller, and by the verifier); the value lives as long as the program
+    // SAFETY: `sk` is a socket (the verifier sees to that; the helper refuses those that are not full ones); the value lives as long as the program
     // runs, and all its fields are plain integers for which torn or concurrent writes are harmless.
     unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags).cast::<Socket>().as_mut() }
 }

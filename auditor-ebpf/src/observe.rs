@@ -9,7 +9,7 @@ use auditor_abi::{
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_get_socket_cookie, bpf_sk_fullsock, bpf_skb_cgroup_id, bpf_tcp_sock},
+    helpers::generated::{bpf_get_socket_cookie, bpf_skb_cgroup_id, bpf_tcp_sock},
 };
 
 use crate::{
@@ -18,38 +18,32 @@ use crate::{
     maps::{self, Socket, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},
-    sniff,
+    sniff, tls,
 };
 
-/// `IPPROTO_TCP`.
-const TCP: u32 = 6;
 /// `TCP_LISTEN` (include/net/tcp_states.h): connection requests pass here with the listener's socket.
 const LISTEN: u32 = 10;
 /// Segments without a head, in one direction, after which a connection seen from its start is taken for another protocol.
 const MISSES: u32 = 4;
-/// Bytes copied of a TLS ClientHello.
-const HELLO: u32 = 4095;
+/// Bytes copied of a TLS connection that was met in its middle: a record header.
+const TLS_MIDDLE: u32 = 5;
 
 /// Looks at one packet of a socket.
 #[inline(always)]
 pub fn observe(skb: *mut __sk_buff, direction: u8) {
-    // SAFETY: context field; the verifier makes us check it for null.
-    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
-    if sk.is_null() {
-        return;
-    }
-    // SAFETY: not null. Request and time-wait sockets have no storage and no data of interest.
-    let sk = unsafe { bpf_sk_fullsock(sk) };
-    // SAFETY: not null: a full socket.
-    if sk.is_null() || unsafe { (*sk).protocol } != TCP {
-        return;
-    }
+    let Some(sk) = packet::socket(skb) else { return };
+    let half = usize::from(direction != EGRESS);
+    // Before anything else: this is all that a packet of a muted socket costs.
     let known = maps::socket(sk);
-    if let Some(socket) = &known
-        && socket.muted != 0
-    {
-        return;
+    if let Some(socket) = &known {
+        if socket.quiet[half] != 0 {
+            return;
+        }
+        if socket.tls != 0 {
+            return tls::call(skb, direction);
+        }
     }
+    let Some(sk) = packet::tcp_socket(skb) else { return };
     let headers = match packet::headers(skb) {
         Ok(Some(headers)) => headers,
         Ok(None) => return,
@@ -76,8 +70,11 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
         (sniff::NOTHING, 0)
     } else {
         let sniffed = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
-        decide(socket, usize::from(direction != EGRESS), sniffed, &headers)
+        decide(socket, half, sniffed, &headers)
     };
+    if socket.tls != 0 {
+        return tls::call(skb, direction);
+    }
     // The end of the stream may come alone or with the end of a body.
     let ends = class == sniff::NOTHING && headers.flags & (FIN | RST) != 0 && socket.http != 0;
     if class == sniff::NOTHING && !ends {
@@ -88,7 +85,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     }
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
-    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted);
+    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted, 0);
 }
 
 /// A socket's first packet with payload (or its end).
@@ -131,14 +128,18 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (
             socket.budget[half] = budget.saturating_sub(length);
             (sniffed, length.min(budget))
         }
+        // Before the budget: what is under way may be a PROXY header, or another protocol's word that asks for TLS.
+        CLASS_TLS if socket.http == 0 => follow_tls(socket),
         _ if socket.budget[half] > 0 => continuation(socket, half, length),
         _ if socket.http != 0 => (sniff::NOTHING, 0),
-        CLASS_TLS => {
-            socket.muted = 1;
-            (CLASS_TLS, length.min(HELLO))
+        sniff::TLS_MIDDLE if socket.fresh != 0 => follow_tls(socket),
+        sniff::TLS_MIDDLE => {
+            socket.mute();
+            (CLASS_TLS, length.min(TLS_MIDDLE))
         }
+        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow_tls(socket),
         CLASS_HTTP2 => {
-            socket.muted = 1;
+            socket.mute();
             (CLASS_HTTP2, length.min(24))
         }
         _ => {
@@ -146,10 +147,17 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (
             if socket.fresh == 0 || socket.misses[half] < MISSES {
                 return (sniff::NOTHING, 0);
             }
-            socket.muted = 1;
+            socket.mute();
             (CLASS_OTHER, 0)
         }
     }
+}
+
+/// The connection is TLS from here on: another program follows it.
+#[inline(always)]
+fn follow_tls(socket: &mut Socket) -> (u8, u32) {
+    socket.tls = 1;
+    (sniff::NOTHING, 0)
 }
 
 #[inline(always)]

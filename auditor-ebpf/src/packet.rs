@@ -1,7 +1,10 @@
 //! IP and TCP headers of a packet at the cgroup hook, where `data` begins with the IP header
 //! (`__cgroup_bpf_run_filter_skb`, kernel/bpf/cgroup.c).
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_sock},
+    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
+};
 
 /// What is needed of the headers.
 pub struct Headers {
@@ -28,10 +31,32 @@ pub const FIN: u8 = 0x01;
 /// RST.
 pub const RST: u8 = 0x04;
 
+/// `IPPROTO_TCP`.
 const TCP: u8 = 6;
 const HOP_BY_HOP: u8 = 0;
 /// Second half of a v4-mapped prefix, `::ffff:`, as it lies in memory.
 pub const V4_MAPPED: u32 = 0xffff_u32.to_be();
+
+/// The packet's socket, of whatever kind.
+#[inline(always)]
+pub fn socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: context field; the verifier makes us check it for null.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+/// The packet's TCP socket. Request and time-wait sockets have no storage and no data of interest.
+#[inline(always)]
+pub fn tcp_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    let sk = socket(skb)?;
+    // SAFETY: not null.
+    let sk = unsafe { bpf_sk_fullsock(sk) };
+    // SAFETY: not null: a full socket.
+    if sk.is_null() || unsafe { (*sk).protocol } != u32::from(TCP) {
+        return None;
+    }
+    Some(sk)
+}
 
 /// Reads a `T`, bytes or arrays of them, at `offset`.
 #[inline(always)]

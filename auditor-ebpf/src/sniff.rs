@@ -11,6 +11,11 @@ use crate::packet;
 /// Nothing that is known.
 pub const NOTHING: u8 = 0xff;
 
+/// A TLS record that no handshake begins with: on a connection that was not seen from its start, its middle.
+pub const TLS_MIDDLE: u8 = 0xfe;
+/// Less than four bytes, which begin like a TLS handshake.
+pub const TLS_SHORT: u8 = 0xfd;
+
 /// Words that are looked at: the longest registered method and its space fit.
 const WORDS: usize = 3;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
@@ -49,14 +54,20 @@ fn load(skb: *mut __sk_buff, offset: u32, length: u32) -> ([u64; WORDS], u32) {
 /// A request line is a method of letters and hyphens, a space, and something that begins a target; it may follow empty lines
 /// (RFC 9112 section 2.2), which are let through to be decided in user space.
 #[inline(always)]
-fn classify(words: [u64; WORDS], known: u32) -> u8 {
+pub fn classify(words: [u64; WORDS], known: u32) -> u8 {
     let [first, second, third] = words;
     let first_four = first as u32;
     if known >= 4 && first_four == u32::from_le_bytes(*b"HTTP") {
         return CLASS_RESPONSE;
     }
     if known >= 4 && is_tls(first_four) {
-        return CLASS_TLS;
+        return if first as u8 == HANDSHAKE { CLASS_TLS } else { TLS_MIDDLE };
+    }
+    if known < 4 && first as u8 == HANDSHAKE {
+        return TLS_SHORT;
+    }
+    if known >= 8 && is_proxy_header(first) {
+        return CLASS_SHORT;
     }
     if known >= 8 && first == u64::from_le_bytes(*b"PRI * HT") {
         return CLASS_HTTP2;
@@ -74,9 +85,21 @@ fn classify(words: [u64; WORDS], known: u32) -> u8 {
     if class == GOES_ON && known == 24 { NOTHING } else { class }
 }
 
+/// Content type of a TLS handshake (RFC 8446 section 5.1).
+pub const HANDSHAKE: u8 = 22;
+
+/// The text form of a PROXY header (HAProxy's PROXY protocol, section 2.1): what follows it is another protocol, told later. The
+/// binary form begins with an empty line and so is let through as one.
+#[inline(always)]
+fn is_proxy_header(first: u64) -> bool {
+    const TCP: u64 = u64::from_le_bytes(*b"PROXY TC");
+    const UNKNOWN: u64 = u64::from_le_bytes(*b"PROXY UN");
+    first == TCP || first == UNKNOWN
+}
+
 /// TLS record header (RFC 8446 section 5.1): content type 20 to 23, version 3.x, length up to 2^14 + 2048.
 #[inline(always)]
-fn is_tls(first_four: u32) -> bool {
+pub fn is_tls(first_four: u32) -> bool {
     let [content, major, minor, length] = first_four.to_le_bytes();
     content.wrapping_sub(20) < 4 && major == 3 && minor <= 4 && length <= 0x48
 }

@@ -3,7 +3,7 @@
 use auditor_abi::record::{EGRESS, INGRESS};
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 
-use crate::observe::observe;
+use crate::{observe::observe, tls::follow};
 
 /// The packet passes, always.
 const PASS: i32 = 1;
@@ -19,5 +19,19 @@ pub fn observe_egress(context: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn observe_ingress(context: SkBuffContext) -> i32 {
     observe(context.skb.skb, INGRESS);
+    PASS
+}
+
+/// Goes on with a packet of a TLS connection.
+#[cgroup_skb(egress)]
+pub fn tls_egress(context: SkBuffContext) -> i32 {
+    follow(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// Goes on with a packet of a TLS connection.
+#[cgroup_skb(ingress)]
+pub fn tls_ingress(context: SkBuffContext) -> i32 {
+    follow(context.skb.skb, INGRESS);
     PASS
 }
