@@ -4,6 +4,9 @@
 /// Longest method that is believed (the longest registered one, `UPDATEREDIRECTREF`, has 17).
 const LONGEST_METHOD: usize = 32;
 
+/// Longest TLS record (RFC 5246 section 6.2.3), bytes behind its header.
+const LONGEST_RECORD: u16 = (1 << 14) + 2048;
+
 /// What bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
@@ -17,7 +20,7 @@ pub enum Guess {
     Request,
     /// An HTTP/1 response.
     Response,
-    /// A TLS handshake record (RFC 8446 section 5.1).
+    /// A TLS record (RFC 8446 section 5.1).
     Tls,
 }
 
@@ -29,6 +32,14 @@ pub fn guess(bytes: &[u8]) -> Guess {
         [0x16, rest @ ..] => match rest {
             [] | [3] => Guess::More,
             [3, 0..=4, ..] => Guess::Tls,
+            _ => Guess::Other,
+        },
+        // Other records: a connection in its middle.
+        [0x14 | 0x15 | 0x17, rest @ ..] => match rest {
+            [] | [3] | [3, 0..=4] | [3, 0..=4, _] => Guess::More,
+            [3, 0..=4, high, low, ..] if (1..=LONGEST_RECORD).contains(&u16::from_be_bytes([*high, *low])) => {
+                Guess::Tls
+            }
             _ => Guess::Other,
         },
         _ if begins(bytes, b"HTTP/") => response(bytes),
@@ -150,7 +161,10 @@ mod tests {
 
     #[test]
     fn tells_what_bytes_begin() {
-        let cases: [(&[u8], Guess); 25] = [
+        let cases: [(&[u8], Guess); 28] = [
+            (&[0x17, 3, 3, 0], Guess::More),
+            (&[0x17, 3, 3, 0, 19], Guess::Tls),
+            (&[0x15, 3, 3, 0x48, 1], Guess::Other),
             (b"", Guess::More),
             (b"GET", Guess::More),
             (b"GET /", Guess::More),

@@ -36,6 +36,10 @@ pub enum UnknownReason {
     MidStream,
     /// Application data is encrypted.
     Encrypted,
+    /// A resumed TLS session: what the client proved, it proved in an earlier connection.
+    ResumedTls,
+    /// The wire does not tell what the client proved at the TLS layer, or whether that was accepted.
+    UndeterminedTls,
     /// HTTP/2, not read yet.
     Http2,
     /// The head is not HTTP, or not in a way that all servers would read the same.
@@ -85,6 +89,8 @@ pub struct Exchange {
     pub unknown: Option<UnknownReason>,
     /// Ways in which the message bent the rules.
     pub deviations: Deviations,
+    /// What is known of the TLS connection that carried it, when it was read above TLS; `None` for a call in clear.
+    pub tls: Option<Box<tls::Facts>>,
 }
 
 /// A message's head: start line and headers, values still readable. It holds secrets: it is wiped when dropped, its `Debug`
@@ -254,6 +260,8 @@ impl UnknownReason {
             Self::Http2 => "http2",
             Self::Malformed => "malformed",
             Self::MidStream => "mid-stream",
+            Self::ResumedTls => "resumed-tls",
+            Self::UndeterminedTls => "undetermined-tls",
             Self::UnreadProtocol => "unread-protocol",
         }
     }

@@ -1,6 +1,7 @@
 //! Entry points of the fuzz targets: bytes in, invariants checked. The corpora are replayed through them by a unit test.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::exchange::Observation;
 use crate::http1::framing::{self, Framing};
@@ -8,7 +9,11 @@ use crate::http1::stream::{Chunk, Kind, Parser, What};
 use crate::limits::Limits;
 use crate::packet::{self, LinkType};
 use crate::segment::{Class, Direction, Endpoints, Segment, SocketId, Timestamp};
+use crate::tls::{self, Accepted, ClientCertificate, Session, Side};
 use crate::tracker::Tracker;
+
+/// Bytes of a client after which a made-up connection of target `tls` ends.
+const MOST_SENT: usize = 1 << 20;
 
 /// Target `packet`: the first byte chooses a link type, the second what the capture cut, the rest is the frame.
 ///
@@ -70,6 +75,55 @@ pub fn http1(data: &[u8]) {
     assert_eq!(whole, split, "parts of {part} bytes");
 }
 
+/// Target `tls`: the input is a list of things that happen on a connection, 4 bytes each: what and on which side, a content type,
+/// a number. Bytes are taken from the input, records and passed-over bodies are made up.
+///
+/// # Panics
+/// When more is held than may be, facts contradict themselves, or a certificate is accepted that the client cannot have sent.
+pub fn tls(mut data: &[u8]) {
+    let mut session = Session::new();
+    let mut sent = Vec::new();
+    while let Some(([what, content, high, low], rest)) = data.split_first_chunk::<4>() {
+        data = rest;
+        let side = if what & 1 == 0 { Side::Client } else { Side::Server };
+        let number = u16::from_be_bytes([*high, *low]);
+        let (mut bytes, mut skipped) = (Vec::new(), 0);
+        match what >> 1 & 7 {
+            0 | 1 => {
+                let (taken, rest) = data.split_at(data.len().min(usize::from(number)));
+                bytes.extend(taken);
+                data = rest;
+            }
+            2 | 3 => {
+                bytes.extend([*content, 3, 3, *high, *low]);
+                skipped = number;
+            }
+            4 => skipped = number,
+            5 => session.lost(side),
+            6 => session.end(side, content & 1 != 0),
+            _ => session.finish(),
+        }
+        session.data(side, &bytes);
+        session.skip(side, u64::from(skipped));
+        if side == Side::Client {
+            sent.extend(bytes);
+            sent.extend(std::iter::repeat_n(0, usize::from(skipped)));
+        }
+        check_session(&session, &sent);
+        if sent.len() > MOST_SENT {
+            break;
+        }
+    }
+    session.finish();
+    check_session(&session, &sent);
+    let endpoint = tls::Endpoint { address: SocketAddr::from(([10, 0, 0, 2], 443)), netns: None };
+    let mut endpoints = tls::Endpoints::new(2, Duration::from_secs(1));
+    for second in 0..3 {
+        endpoints.conclude(endpoint, &session, Timestamp(second * 400_000_000));
+    }
+    assert_eq!(endpoints.len(), 1);
+}
+
 /// Events of a stream in parts, as text without header values, up to the first that leaves the position unknown.
 fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
     let mut parser = Parser::default();
@@ -109,6 +163,7 @@ fn fuzzed_segment(flags: u8, who: u8, sequence: u16, length: u8, class: u8, payl
         Class::Response,
         Class::Short,
         Class::Tls,
+        Class::TlsHeader,
         Class::Http2,
         Class::Other,
     ];
@@ -149,6 +204,34 @@ fn check(observation: Observation) {
     }
 }
 
+/// What is said of a connection does not contradict itself, nor what the client sent.
+fn check_session(session: &Session, sent: &[u8]) {
+    assert!(session.buffered() <= Session::MOST_BUFFERED, "{} bytes held", session.buffered());
+    let facts = session.facts();
+    let auth = facts.client;
+    let rejected = auth.certificate == ClientCertificate::Rejected;
+    assert_eq!(rejected, auth.accepted == Accepted::No, "{facts:?}");
+    assert!(rejected || facts.refused.is_none(), "{facts:?}");
+    assert!(auth.certificate != ClientCertificate::Undetermined || auth.accepted == Accepted::Unknown, "{facts:?}");
+    if auth.certificate == ClientCertificate::Presented && auth.accepted == Accepted::Yes {
+        assert!(sends_a_certificate(sent), "{facts:?}");
+    }
+}
+
+/// Whether one of the records at the begin of a client's stream is long enough for a certificate.
+fn sends_a_certificate(mut stream: &[u8]) -> bool {
+    while let [content, 3, _, high, low, rest @ ..] = stream {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        match content {
+            // In clear, in parts of any length.
+            22 if rest.len() >= 11 => return true,
+            23 if length >= 74 => return true,
+            _ => stream = rest.get(length..).unwrap_or_default(),
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -185,6 +268,7 @@ mod tests {
         corpus("packet").iter().for_each(|input| super::packet(input));
         corpus("reassembly").iter().for_each(|input| super::reassembly(input));
         corpus("http1").iter().for_each(|input| super::http1(input));
+        corpus("tls").iter().for_each(|input| super::tls(input));
     }
 
     proptest! {
@@ -196,6 +280,11 @@ mod tests {
         #[test]
         fn segments_near_the_corpus_hold_the_invariants(input in mutated("reassembly")) {
             super::reassembly(&input);
+        }
+
+        #[test]
+        fn sessions_near_the_corpus_hold_the_invariants(input in mutated("tls")) {
+            super::tls(&input);
         }
 
         #[test]

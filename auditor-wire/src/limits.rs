@@ -28,6 +28,12 @@ pub struct Limits {
     pub twin_wait: Duration,
     /// Views that wait for that of the other end.
     pub held: usize,
+    /// What is said of a TLS connection is kept for as long as it lasts, for calls that are read inside it.
+    pub tls_plaintext: bool,
+    /// TLS servers that are remembered.
+    pub tls_endpoints: usize,
+    /// A TLS server that nobody called for this long is forgotten.
+    pub tls_endpoint_idle: Duration,
 }
 
 impl Default for Limits {
@@ -44,6 +50,9 @@ impl Default for Limits {
             idle: Duration::from_secs(15 * 60),
             twin_wait: Duration::from_millis(200),
             held: 4096,
+            tls_plaintext: false,
+            tls_endpoints: 4096,
+            tls_endpoint_idle: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Part<'a> {
     pub fin: bool,
     /// Records were lost before it.
     pub gap: bool,
+    /// The source found it by following what stands before it, and copied nothing of that.
+    pub followed: bool,
     /// What is missing before it.
     pub hole: Option<Hole>,
 }
@@ -76,9 +78,10 @@ impl<'a> Part<'a> {
             sequence: segment.sequence,
             length,
             payload: &payload[..payload.len().min(length as usize)],
-            begins: !matches!(segment.class, Class::Continuation | Class::Short | Class::Other),
+            begins: !matches!(segment.class, Class::Continuation | Class::Short | Class::Other | Class::TlsHeader),
             fin: segment.fin,
             gap: segment.gap,
+            followed: segment.class == Class::TlsHeader,
             hole: None,
         }
     }
@@ -152,6 +155,7 @@ pub struct Stored {
     begins: bool,
     fin: bool,
     gap: bool,
+    followed: bool,
     hole: Option<Hole>,
 }
 
@@ -305,6 +309,7 @@ impl Reassembly {
         match (copies, need) {
             (Copies::Everything, _) => None,
             (Copies::HeadsInOrder, _) | (_, Need::Unframed) => Some(missing),
+            _ if part.followed => Some(missing),
             (Copies::HeadsAnyOrder, Need::Body(left)) if u64::from(ahead) <= left => Some(missing),
             (Copies::HeadsAnyOrder, _) => part.gap.then_some(Missing::Lost),
         }
@@ -393,6 +398,7 @@ impl Stored {
             begins: part.begins,
             fin: part.fin,
             gap: part.gap,
+            followed: part.followed,
             hole: part.hole,
         }
     }
@@ -408,6 +414,7 @@ impl Stored {
             begins: self.begins,
             fin: self.fin,
             gap: self.gap,
+            followed: self.followed,
             hole: self.hole,
         }
     }
@@ -420,7 +427,7 @@ mod tests {
     fn part(sequence: u32, payload: &[u8], gap: bool) -> Part<'_> {
         let length = u32::try_from(payload.len()).expect("short");
         let time = Timestamp(u64::from(sequence));
-        Part { time, sequence, length, payload, begins: true, fin: false, gap, hole: None }
+        Part { time, sequence, length, payload, begins: true, fin: false, gap, followed: false, hole: None }
     }
 
     #[test]

@@ -10,6 +10,30 @@ pub struct Timestamp(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);
 
+impl SocketId {
+    /// Set in the identity of what a socket carries inside TLS. The kernel counts cookies up from 1 (`__sock_gen_cookie`,
+    /// net/core/sock_diag.c): no socket has it.
+    const PLAINTEXT: u64 = 1 << 63;
+
+    /// The identity of what this socket carries inside TLS: a connection of its own, with sequence numbers of its own.
+    #[must_use]
+    pub fn plaintext(self) -> Self {
+        Self(self.0 | Self::PLAINTEXT)
+    }
+
+    /// Whether this is what a socket carries inside TLS.
+    #[must_use]
+    pub fn is_plaintext(self) -> bool {
+        self.0 & Self::PLAINTEXT != 0
+    }
+
+    /// The socket itself: the other way of [`SocketId::plaintext`], and no change for any other.
+    #[must_use]
+    pub fn carrier(self) -> Self {
+        Self(self.0 & !Self::PLAINTEXT)
+    }
+}
+
 /// Which way a segment went, seen from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
@@ -50,8 +74,11 @@ pub enum Class {
     Response,
     /// Too short to tell.
     Short,
-    /// A TLS handshake record.
+    /// Bytes of a TLS connection, from the first of its direction on.
     Tls,
+    /// The header of a TLS record whose body is not copied; no payload when the segment is there for what it says of the
+    /// connection.
+    TlsHeader,
     /// The HTTP/2 connection preface.
     Http2,
     /// First bytes of a connection in no known protocol.
@@ -112,4 +139,19 @@ pub struct Segment<'a> {
     pub cgroup: Option<u64>,
     /// Inode of the socket's network namespace, where known.
     pub netns: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_and_its_carrier_lead_to_each_other() {
+        let socket = SocketId(4711);
+        assert!(socket.plaintext().is_plaintext() && !socket.is_plaintext());
+        assert_ne!(socket.plaintext(), socket);
+        assert_eq!(socket.plaintext().carrier(), socket);
+        assert_eq!(socket.plaintext().plaintext(), socket.plaintext());
+        assert_eq!(socket.carrier(), socket);
+    }
 }

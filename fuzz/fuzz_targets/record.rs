@@ -15,7 +15,7 @@ const RECORD: usize = size_of::<auditor_abi::record::RecordHeader>() + 64;
 fuzz_target!(|bytes: &[u8]| {
     let mut tracker = Tracker::new(Limits::default());
     for bytes in bytes.chunks(RECORD) {
-        if let Ok(segment) = record::decode(bytes, 0) {
+        for segment in record::decode(bytes, 0).into_iter().flatten() {
             assert!(segment.payload.len() <= segment.length as usize);
             tracker.segment(&segment, &mut |_| {});
         }

@@ -11,10 +11,13 @@ use crate::http1::framing::Framing;
 use crate::http1::head::{self, RequestHead, ResponseHead};
 use crate::reassembly::{Hole, Missing, Need};
 use crate::segment::Timestamp;
-use crate::tls::{self, ClientHello, Hello};
+use crate::tls::{self, Prelude};
 
 /// Head bytes that the kernel source copies at least; behind them a hole is the end of its budget.
 const LEAST_BUDGET: usize = 4096;
+
+/// So many bytes of TLS tell which end sent them: a record's header and a message's type.
+const TLS_BEGIN: usize = 6;
 
 /// Behind so many bytes only the end of the first line changes what a stream is taken for.
 const LONGEST_GUESS: usize = 64;
@@ -59,11 +62,13 @@ pub enum What {
     Request(Option<Box<RequestHead>>, Option<UnknownReason>),
     /// A response; the reason when its head was not read whole. [`Parser::frame`] must follow.
     Response(Box<ResponseHead>, Option<UnknownReason>),
-    /// A TLS client began.
-    Tls(ClientHello),
+    /// TLS began, with these bytes and what is left of the chunk.
+    Tls(Vec<u8>),
     /// An HTTP/2 client began.
     Http2,
-    /// A TLS server, or no known protocol.
+    /// What may precede TLS, or messages: it was passed over.
+    Prelude,
+    /// No known protocol.
     Other,
     /// Messages may have been missed here, for this reason.
     Lost(UnknownReason),
@@ -87,8 +92,6 @@ enum State {
     Idle,
     /// In a head, or in what may be one.
     Head(Box<Partial>),
-    /// In the first message of a TLS stream.
-    Hello(Box<Partial>),
     Fixed(u64),
     Chunked(Chunks),
     UntilClose,
@@ -197,8 +200,8 @@ impl Parser {
     #[must_use]
     pub fn need(&self) -> Need {
         match &self.state {
-            State::Head(partial) | State::Hello(partial) if partial.buffer.len() >= LEAST_BUDGET => Need::Unframed,
-            State::Idle | State::Head(_) | State::Hello(_) => Need::Bytes,
+            State::Head(partial) if partial.buffer.len() >= LEAST_BUDGET => Need::Unframed,
+            State::Idle | State::Head(_) => Need::Bytes,
             State::Fixed(left) => Need::Body(*left),
             State::Chunked(_) | State::UntilClose | State::Undecided(_) | State::Astray | State::Deaf => Need::Unframed,
         }
@@ -208,7 +211,7 @@ impl Parser {
     #[must_use]
     pub fn buffered(&self) -> usize {
         match &self.state {
-            State::Head(partial) | State::Hello(partial) => partial.buffer.len() + size_of::<Partial>(),
+            State::Head(partial) => partial.buffer.len() + size_of::<Partial>(),
             _ => 0,
         }
     }
@@ -225,6 +228,12 @@ impl Parser {
                 }
             }
             match &mut self.state {
+                // PROXY protocol version 2 begins like empty lines.
+                State::Idle if self.kind.is_none() && chunk.bytes.starts_with(b"\r\n\r\n\0") => {
+                    if let Some(event) = self.begin(chunk, head_limit, false) {
+                        return Some(event);
+                    }
+                }
                 State::Idle => {
                     let blank = chunk.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                     chunk.take(blank);
@@ -237,16 +246,6 @@ impl Parser {
                 State::Head(_) => {
                     if let Some(event) = self.go_on(chunk, head_limit) {
                         return Some(event);
-                    }
-                }
-                State::Hello(partial) => {
-                    let room = tls::LONGEST_HELLO.saturating_sub(partial.buffer.len());
-                    partial.buffer.push(chunk.take(room.min(chunk.bytes.len())));
-                    match tls::hello(partial.buffer.as_slice()) {
-                        Hello::More if room > 0 => {}
-                        Hello::More => return self.give_up(UnknownReason::HeadTruncated),
-                        Hello::Client(hello) => return Some(self.foreign(What::Tls(hello))),
-                        Hello::Server => return Some(self.foreign(What::Other)),
                     }
                 }
                 State::Fixed(left) => {
@@ -294,7 +293,7 @@ impl Parser {
         let count = u64::from(hole.length);
         let lost = hole.missing == Missing::Lost;
         match &mut self.state {
-            State::Head(_) | State::Hello(_) => {
+            State::Head(_) => {
                 let reason = if lost { UnknownReason::Gap } else { UnknownReason::HeadTruncated };
                 let event = self.give_up(reason);
                 // Whatever had begun, whole messages may be gone with its end.
@@ -334,14 +333,6 @@ impl Parser {
     pub fn give_up(&mut self, reason: UnknownReason) -> Option<Event> {
         match std::mem::replace(&mut self.state, State::Astray) {
             State::Head(partial) => self.cut(*partial, reason),
-            State::Hello(partial) => {
-                let what = match tls::cut_hello(partial.buffer.as_slice()) {
-                    Hello::Client(hello) => What::Tls(hello),
-                    Hello::Server | Hello::More => What::Other,
-                };
-                self.state = State::Deaf;
-                Some(Event { time: partial.time, sequence: partial.sequence, what })
-            }
             other => {
                 self.state = other;
                 None
@@ -354,7 +345,7 @@ impl Parser {
             (Guess::Request, None | Some(Kind::Requests)) => detect::is_common_method(bytes),
             (Guess::Response, None | Some(Kind::Responses)) => true,
             (Guess::Http2, None) => true,
-            (Guess::Tls, None) => bytes.get(5) == Some(&1),
+            (Guess::Tls, None) => true,
             (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/") || b"HTTP/".starts_with(bytes),
             (Guess::More, Some(Kind::Requests)) if detect::begins_common_method(bytes) => true,
             (Guess::More, _) => detect::is_common_method(bytes) && detect::cut_request(bytes),
@@ -404,6 +395,10 @@ impl Parser {
                     chunk.take_all();
                     return None;
                 }
+                Guess::Tls if bytes.len() < TLS_BEGIN => {
+                    chunk.take_all();
+                    return None;
+                }
                 Guess::Request => self.kind = Some(Kind::Requests),
                 Guess::Response => self.kind = Some(Kind::Responses),
                 guess => return self.not_http(guess, chunk, before),
@@ -443,17 +438,25 @@ impl Parser {
 
     /// The first bytes of a stream are not HTTP/1.
     fn not_http(&mut self, guess: Guess, chunk: &mut Chunk<'_>, before: usize) -> Option<Event> {
-        let State::Head(mut partial) = std::mem::take(&mut self.state) else { return None };
-        if guess == Guess::Tls {
-            // The hello collects the chunk itself.
-            let mut buffer = SecretBuffer::default();
-            buffer.push(&partial.buffer.as_slice()[..before]);
-            partial.buffer = buffer;
-            self.state = State::Hello(partial);
-            return None;
-        }
-        chunk.take_all();
+        let State::Head(partial) = std::mem::take(&mut self.state) else { return None };
         let (time, sequence) = (partial.time, partial.sequence);
+        if guess == Guess::Tls {
+            let begun = partial.buffer.as_slice()[..before].to_vec();
+            self.state = State::Deaf;
+            return Some(Event { time, sequence, what: What::Tls(begun) });
+        }
+        match tls::prelude(partial.buffer.as_slice()) {
+            Prelude::Pass(length) if length > before && !partial.found => {
+                chunk.take(length - before);
+                return Some(Event { time, sequence, what: What::Prelude });
+            }
+            Prelude::More if !partial.found => {
+                chunk.take_all();
+                self.state = State::Head(partial);
+                return None;
+            }
+            _ => chunk.take_all(),
+        }
         let what = if guess == Guess::Http2 { What::Http2 } else { What::Other };
         if partial.found && guess != Guess::Http2 {
             self.state = State::Astray;
@@ -461,15 +464,6 @@ impl Parser {
         }
         self.state = State::Deaf;
         Some(Event { time, sequence, what })
-    }
-
-    fn foreign(&mut self, what: What) -> Event {
-        let (time, sequence) = match &self.state {
-            State::Hello(partial) => (partial.time, partial.sequence),
-            _ => (Timestamp::default(), 0),
-        };
-        self.state = State::Deaf;
-        Event { time, sequence, what }
     }
 
     /// A head with its end.

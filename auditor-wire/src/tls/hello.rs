@@ -1,18 +1,98 @@
-//! The first message of a TLS client: server name and protocols. A bounded reader of the ClientHello (RFC 8446 section 4.1.2);
-//! it keeps nothing and decrypts nothing.
+//! The first messages of both sides: ClientHello, ServerHello, HelloRetryRequest (RFC 8446 section 4.1). A bounded reader that
+//! decrypts nothing.
+//!
+//! It is our own because hellos are often seen cut: what was read before the end must count, and it must be known that it is
+//! not all. A parser of whole messages gives an error there. Tickets and session ids do not outlive the reading: they become a
+//! number that tells whether two are the same.
+
+use std::hash::{DefaultHasher, Hasher as _};
 
 /// Longest ClientHello that is put together from its parts, bytes.
 pub const LONGEST_HELLO: usize = 16 * 1024;
 /// Most protocols that are listed of an ALPN extension.
 const MOST_PROTOCOLS: usize = 16;
+/// Longest server name that is kept, bytes: longer than any of the DNS.
+const LONGEST_NAME: usize = 255;
+/// Most bytes of names that are kept of a hello: the server's and those of protocols, whose length is one byte.
+pub(super) const MOST_NAMES: usize = LONGEST_NAME + MOST_PROTOCOLS * 255;
+/// The random of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3).
+pub(super) const RETRY: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11,
+    0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
 
-/// What a TLS handshake begins with.
+/// Numbers of extensions (IANA TLS ExtensionType Values).
+mod extension {
+    pub(super) const SERVER_NAME: usize = 0;
+    pub(super) const ALPN: usize = 16;
+    pub(super) const CLIENT_CERTIFICATE_TYPE: usize = 19;
+    pub(super) const SESSION_TICKET: usize = 35;
+    pub(super) const PRE_SHARED_KEY: usize = 41;
+    pub(super) const EARLY_DATA: usize = 42;
+    pub(super) const SUPPORTED_VERSIONS: usize = 43;
+    pub(super) const PSK_KEY_EXCHANGE_MODES: usize = 45;
+    pub(super) const POST_HANDSHAKE_AUTH: usize = 49;
+}
+
+/// What a client begins a handshake with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHello {
     /// Server name (RFC 6066 section 3).
     pub sni: Option<Box<str>>,
     /// Protocols the client offers (RFC 7301).
     pub alpn: Vec<Box<str>>,
+    /// Its random.
+    pub random: Option<[u8; 32]>,
+    /// All of it was read: what is not in it was not offered.
+    pub(super) whole: bool,
+    /// The session it wants to go on with, by id or ticket (TLS 1.2 and older).
+    pub(super) session: Option<Name>,
+    pub(super) ticket: Option<Name>,
+    /// The first identity of a pre-shared key, which a ticket is (TLS 1.3), and its length.
+    pub(super) identity: Option<(Name, u16)>,
+    /// It may send data before the server answers.
+    pub(super) early_data: bool,
+    /// It may give its certificate later.
+    pub(super) post_handshake_auth: bool,
+    /// It takes tickets: a server sends none without (RFC 8446 section 4.2.9).
+    pub(super) takes_tickets: bool,
+    /// It may give a bare key in place of a certificate (RFC 7250).
+    pub(super) raw_keys: bool,
+}
+
+/// What a server answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ServerHello {
+    /// The version of the connection, as far as the message is there.
+    pub(super) version: Option<u16>,
+    pub(super) suite: u16,
+    /// It is a HelloRetryRequest: the client says hello again.
+    pub(super) retry: bool,
+    /// It goes on with a pre-shared key of the client.
+    pub(super) resumed: bool,
+    /// That is the first the client named.
+    pub(super) first_identity: bool,
+    pub(super) session: Option<Name>,
+}
+
+/// Stands for a ticket or a session id: equal for equal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name(pub(super) u64);
+
+impl ClientHello {
+    /// Bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.sni.iter().chain(&self.alpn).map(|name| name.len()).sum()
+    }
+}
+
+impl Name {
+    /// What stands for these bytes; nothing for none.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(bytes);
+        (!bytes.is_empty()).then(|| Self(hasher.finish()))
+    }
 }
 
 /// What the first bytes of a TLS stream are.
@@ -42,7 +122,7 @@ pub fn hello(stream: &[u8]) -> Hello {
             continue;
         };
         if let Some(body) = message.get(4..4 + length) {
-            return Hello::Client(client_hello(body).unwrap_or_default());
+            return Hello::Client(client_hello(body));
         }
     }
     Hello::More
@@ -52,7 +132,7 @@ pub fn hello(stream: &[u8]) -> Hello {
 #[must_use]
 pub fn cut_hello(stream: &[u8]) -> Hello {
     match stream.get(5) {
-        None | Some(1) => Hello::Client(stream.get(9..).and_then(client_hello).unwrap_or_default()),
+        None | Some(1) => Hello::Client(stream.get(9..).map(client_hello).unwrap_or_default()),
         Some(_) => Hello::Server,
     }
 }
@@ -65,26 +145,80 @@ fn record<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
 }
 
 /// The body of a ClientHello. What can be read before it ends or contradicts itself is returned.
-fn client_hello(body: &[u8]) -> Option<ClientHello> {
+pub(super) fn client_hello(body: &[u8]) -> ClientHello {
     let mut found = ClientHello::default();
-    let mut reader = Reader(body);
-    reader.take(2 + 32)?;
+    found.whole = read_client_hello(&mut Reader(body), &mut found).is_some();
+    found
+}
+
+/// `None` when it is not whole.
+fn read_client_hello(reader: &mut Reader<'_>, found: &mut ClientHello) -> Option<()> {
+    reader.take(2)?;
+    found.random = reader.take(32)?.first_chunk().copied();
     let session = reader.u8()?;
-    reader.take(session)?;
+    found.session = Name::of(reader.take(session)?);
     let suites = reader.u16()?;
     reader.take(suites)?;
     let compression = reader.u8()?;
     reader.take(compression)?;
-    reader.u16()?;
-    while let (Some(kind), Some(length)) = (reader.u16(), reader.u16()) {
-        let Some(extension) = reader.take(length) else { break };
-        match kind {
-            0 => found.sni = server_name(extension),
-            16 => found.alpn = protocols(extension),
-            _ => {}
+    extensions(reader, |kind, extension| match kind {
+        extension::SERVER_NAME => found.sni = server_name(extension),
+        extension::ALPN => found.alpn = protocols(extension),
+        extension::CLIENT_CERTIFICATE_TYPE => found.raw_keys = true,
+        extension::SESSION_TICKET => found.ticket = Name::of(extension),
+        extension::PRE_SHARED_KEY => found.identity = identity(extension),
+        extension::EARLY_DATA => found.early_data = true,
+        extension::PSK_KEY_EXCHANGE_MODES => found.takes_tickets = true,
+        extension::POST_HANDSHAKE_AUTH => found.post_handshake_auth = true,
+        _ => {}
+    })
+}
+
+/// The body of a ServerHello; nothing when it is cut before its suite.
+pub(super) fn server_hello(body: &[u8]) -> Option<ServerHello> {
+    let mut reader = Reader(body);
+    let legacy = u16::try_from(reader.u16()?).ok()?;
+    let random = reader.take(32)?;
+    let session = reader.u8()?;
+    let session = Name::of(reader.take(session)?);
+    let suite = u16::try_from(reader.u16()?).ok()?;
+    reader.u8()?;
+    let mut found = ServerHello { suite, retry: random == RETRY, session, ..ServerHello::default() };
+    let mut chosen = None;
+    let whole = extensions(&mut reader, |kind, extension| match kind {
+        extension::SUPPORTED_VERSIONS => chosen = extension.first_chunk().map(|version| u16::from_be_bytes(*version)),
+        extension::PRE_SHARED_KEY => {
+            found.resumed = true;
+            found.first_identity = extension == [0, 0];
         }
-    }
+        _ => {}
+    });
+    found.version = whole.map(|()| chosen.unwrap_or(legacy));
     Some(found)
+}
+
+/// Reads a list of extensions, which may be absent. `None` when it is cut or contradicts itself.
+fn extensions<'a>(reader: &mut Reader<'a>, mut each: impl FnMut(usize, &'a [u8])) -> Option<()> {
+    if reader.0.is_empty() {
+        return Some(());
+    }
+    let length = reader.u16()?;
+    let whole = length == reader.0.len();
+    while !reader.0.is_empty() {
+        let kind = reader.u16()?;
+        let length = reader.u16()?;
+        each(kind, reader.take(length)?);
+    }
+    whole.then_some(())
+}
+
+/// The first identity of a `pre_shared_key` extension (RFC 8446 section 4.2.11).
+fn identity(extension: &[u8]) -> Option<(Name, u16)> {
+    let mut reader = Reader(extension);
+    reader.u16()?;
+    let length = reader.u16()?;
+    let identity = reader.take(length)?;
+    Some((Name::of(identity)?, u16::try_from(length).ok()?))
 }
 
 fn server_name(extension: &[u8]) -> Option<Box<str>> {
@@ -93,7 +227,7 @@ fn server_name(extension: &[u8]) -> Option<Box<str>> {
     let kind = reader.u8()?;
     let length = reader.u16()?;
     let name = reader.take(length)?;
-    (kind == 0).then(|| printable(name)).flatten()
+    (kind == 0 && name.len() <= LONGEST_NAME).then(|| printable(name)).flatten()
 }
 
 fn protocols(extension: &[u8]) -> Vec<Box<str>> {
@@ -112,6 +246,7 @@ fn printable(name: &[u8]) -> Option<Box<str>> {
     (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())).then(|| name.into())
 }
 
+/// Reads numbers and parts from the front of bytes.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -156,13 +291,21 @@ mod tests {
 
     #[test]
     fn reads_name_and_protocols() {
-        let expected = ClientHello { sni: Some("a.example".into()), alpn: vec!["h2".into(), "http/1.1".into()] };
+        let expected = ClientHello {
+            sni: Some("a.example".into()),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+            random: Some([7; 32]),
+            session: Name::of(&[9; 32]),
+            whole: true,
+            ..ClientHello::default()
+        };
         let bytes = sample_hello("a.example", &["h2", "http/1.1"]);
         assert_eq!(hello(&bytes), Hello::Client(expected.clone()));
         for cut in 0..bytes.len() {
             assert_eq!(hello(&bytes[..cut]), Hello::More, "cut at {cut}");
         }
-        assert_eq!(cut_hello(&bytes[..bytes.len() - 2]), Hello::Client(expected));
+        let cut = ClientHello { whole: false, ..expected };
+        assert_eq!(cut_hello(&bytes[..bytes.len() - 2]), Hello::Client(cut));
     }
 
     #[test]

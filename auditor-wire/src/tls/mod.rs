@@ -1,11 +1,29 @@
 //! TLS as the wire shows it, without decrypting: who offered what, whether the client was asked for a certificate, whether it
 //! gave one, and whether the server went on. [`Facts`] is what is said of one connection.
 
+mod decide12;
+mod decide13;
+mod endpoints;
+mod handshake;
 mod hello;
+mod late;
+mod lengths;
+mod memory;
+mod prelude;
+mod proof;
+mod record;
+#[cfg(test)]
+mod sequences;
+mod session;
+mod trace;
 
 use std::fmt;
 
+pub use self::endpoints::{Endpoint, Endpoints};
 pub use self::hello::{ClientHello, Hello, LONGEST_HELLO, cut_hello, hello, sample_hello};
+pub use self::prelude::{Prelude, prelude};
+pub use self::proof::Proof;
+pub use self::session::{Session, Side};
 
 /// A protocol version (RFC 8446 section 4.2.1): `0x0301` is TLS 1.0, `0x0304` TLS 1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,13 +103,24 @@ pub struct Facts {
     pub requested: Option<bool>,
     /// The client's proof.
     pub client: ClientAuth,
+    /// What the client had given when the server ended the handshake: `Empty` shows that it is not served without a certificate.
+    pub refused: Option<ClientCertificate>,
+    /// Whether the server's library found the client's certificate good; `None` where no library told.
+    pub verified: Option<bool>,
     /// Certificates the client sent in clear (TLS 1.2 and older), DER, leaf first.
     pub client_chain: Vec<Box<[u8]>>,
     /// Certificates the server sent in clear (TLS 1.2 and older), DER, leaf first.
     pub server_chain: Vec<Box<[u8]>>,
+    /// A chain above lacks certificates at its end: more were sent than are kept.
+    pub chain_cut: bool,
     /// The random of the ClientHello: ties the connection to what a library tells of it.
     pub client_random: Option<[u8; 32]>,
 }
+
+/// Content type of handshake records (RFC 8446 section 5.1).
+pub(crate) const HANDSHAKE: u8 = 22;
+/// Type of the message a client begins with (RFC 8446 section 4).
+pub(crate) const CLIENT_HELLO: u8 = 1;
 
 impl ClientCertificate {
     /// The word that records and metric labels carry.
@@ -156,8 +185,11 @@ impl fmt::Debug for Facts {
             .field("resumed", &self.resumed)
             .field("requested", &self.requested)
             .field("client", &self.client)
+            .field("refused", &self.refused)
+            .field("verified", &self.verified)
             .field("client_chain", &self.client_chain.len())
             .field("server_chain", &self.server_chain.len())
+            .field("chain_cut", &self.chain_cut)
             .finish_non_exhaustive()
     }
 }

@@ -8,36 +8,11 @@ use crate::reassembly::{Arrival, Copies, Need, Part, Reassembly, Room};
 use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
 use crate::tls;
 use crate::tracker::pairing::{ExchangeView, Pairing};
+use crate::tracker::secure::Secure;
+use crate::tracker::view::{ConnectionView, Outcome, Spoken, View};
 
 /// A body longer than this may take sequence numbers round: only its exact end is believed.
 const LONG_BODY: u64 = 1 << 30;
-
-/// What a connection yields.
-#[derive(Debug)]
-pub(crate) enum View {
-    /// Something began: the first byte's sequence number and the way it went. Both ends of a connection see the same.
-    Began(u32, Direction),
-    Exchange(Box<ExchangeView>),
-    Connection(Box<ConnectionView>),
-}
-
-/// A connection without readable exchanges, as one socket saw it.
-#[derive(Debug)]
-pub(crate) struct ConnectionView {
-    pub(crate) protocol: Protocol,
-    pub(crate) time: Timestamp,
-    /// Which way the client's bytes go.
-    pub(crate) client: Direction,
-}
-
-/// What is done with a segment's connection afterwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Both directions have ended, or it was reset.
-    pub(crate) closed: bool,
-    /// A segment began to wait in a direction.
-    pub(crate) waits: bool,
-}
 
 pub(crate) struct Connection {
     pub(crate) id: SocketId,
@@ -55,6 +30,8 @@ pub(crate) struct Connection {
     pairing: Pairing,
     /// A fresh connection in no known protocol began then; reported when it ends.
     other: Option<Timestamp>,
+    /// It is TLS and has not been told of.
+    secure: Option<Box<Secure>>,
     began: bool,
 }
 
@@ -106,6 +83,7 @@ impl Connection {
             streams,
             pairing: Pairing::default(),
             other: None,
+            secure: None,
             began: false,
         }
     }
@@ -116,6 +94,7 @@ impl Connection {
         let direction = segment.direction;
         let stream = &mut self.streams[index(direction)];
         let mut waits = false;
+        let plain = self.secure.is_none();
         if segment.syn {
             stream.reassembly.begin(segment.sequence);
         }
@@ -124,7 +103,20 @@ impl Connection {
         }
         if segment.rst {
             self.give_up_waiting(limits, views);
+            match &mut self.secure {
+                Some(secure) => {
+                    if segment.gap {
+                        secure.lost(direction);
+                    }
+                    secure.end(direction, true);
+                }
+                // The answer may be among what was lost.
+                None if segment.gap => self.lost(UnknownReason::Gap, direction, views),
+                None => {}
+            }
         }
+        self.tell_if_settled(views);
+        let settles = plain && self.secure.is_some();
         let closed = segment.rst || self.streams.iter().all(|stream| stream.ended);
         if segment.muted {
             self.mute(views);
@@ -135,11 +127,14 @@ impl Connection {
             self.close(Some(UnknownReason::Capacity), views);
             self.pairing.lost((UnknownReason::Capacity, segment.time), true, &mut |_| {});
         }
-        Outcome { closed, waits }
+        Outcome { closed, waits, settles }
     }
 
     fn learn(&mut self, segment: &Segment<'_>) {
-        self.endpoints = segment.endpoints;
+        // A socket that was closed has given its port back: what it still sends, a reset, comes without one.
+        if segment.endpoints.local.port() != 0 {
+            self.endpoints = segment.endpoints;
+        }
         self.wire[index(segment.direction)] = Some(segment.wire);
         self.owner = segment.owner.or(self.owner);
         self.cgroup = segment.cgroup.or(self.cgroup);
@@ -160,12 +155,13 @@ impl Connection {
     ) -> bool {
         let room = Room { bytes: limits.reorder_bytes, segments: limits.reorder_segments };
         let stream = &mut self.streams[index(direction)];
-        if stream.parser.is_deaf() {
+        if stream.parser.is_deaf() && self.secure.is_none() {
             stream.reassembly.clear();
             stream.ended |= part.fin;
             return false;
         }
-        let need = stream.parser.need();
+        let need = self.need(direction);
+        let stream = &mut self.streams[index(direction)];
         if let (Need::Body(left), false) = (need, copies == Copies::Everything)
             && left >= LONG_BODY
             && let Some(next) = stream.reassembly.next()
@@ -178,7 +174,9 @@ impl Connection {
             stream.reassembly.jump(part.sequence);
             stream.parser.skip_body();
         }
-        match stream.reassembly.arrive(part, copies, need, room) {
+        // The kernel follows TLS to its end, too.
+        let followed = part.followed || (self.secure.is_some() && part.length == 0);
+        match stream.reassembly.arrive(Part { followed, ..part }, copies, need, room) {
             Arrival::Old => false,
             Arrival::BeforeFirst => {
                 if self.fresh {
@@ -201,11 +199,15 @@ impl Connection {
 
     fn read_ready(&mut self, direction: Direction, copies: Copies, limits: &Limits, views: &mut Vec<View>) {
         loop {
-            let stream = &mut self.streams[index(direction)];
-            let need = stream.parser.need();
-            let Some(stored) = stream.reassembly.ready(copies, need) else { return };
+            let need = self.need(direction);
+            let Some(stored) = self.streams[index(direction)].reassembly.ready(copies, need) else { return };
             self.read(stored.part(), direction, limits, views);
         }
+    }
+
+    fn need(&self, direction: Direction) -> Need {
+        // What is not copied of TLS is passed over by those that follow it.
+        if self.secure.is_some() { Need::Bytes } else { self.streams[index(direction)].parser.need() }
     }
 
     /// Gives up the bytes that the first waiting part of a direction waits for.
@@ -247,6 +249,10 @@ impl Connection {
         let at = index(direction);
         self.streams[at].reassembly.read(&part);
         self.streams[at].read = part.time;
+        if let Some(secure) = &mut self.secure {
+            self.streams[at].ended |= part.fin;
+            return secure.read(&part, direction);
+        }
         if let Some(hole) = part.hole {
             let event = self.streams[at].parser.hole(hole, part.sequence, part.time);
             self.happens(event, direction, limits, views);
@@ -262,6 +268,14 @@ impl Connection {
             let fits = self.fits(direction);
             self.streams[at].astray |= self.streams[at].parser.is_astray();
             let Some(event) = self.streams[at].parser.data(&mut chunk, limits.head_bytes, fits) else { break };
+            if let What::Tls(begun) = event.what {
+                self.streams[at].ended |= part.fin;
+                let passed = part.payload.len() - chunk.bytes.len();
+                let rest = part.length.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
+                let rest = Part { payload: chunk.bytes, length: rest, hole: None, ..part };
+                self.began(event.sequence, direction, views);
+                return self.becomes_secure(event.time, direction, &begun, &rest);
+            }
             self.happens(Some(event), direction, limits, views);
         }
         if self.streams[at].parser.is_astray() {
@@ -279,6 +293,53 @@ impl Connection {
         if part.fin {
             self.end(direction, limits, views);
         }
+    }
+
+    /// TLS begins with these bytes and a part.
+    fn becomes_secure(&mut self, time: Timestamp, direction: Direction, begun: &[u8], rest: &Part<'_>) {
+        let mut first = begun.iter().chain(rest.payload).copied();
+        let (content, message) = (first.next(), first.nth(4));
+        let client = match (content, message) {
+            (Some(tls::HANDSHAKE), Some(tls::CLIENT_HELLO)) => direction,
+            (Some(tls::HANDSHAKE), _) => opposite(direction),
+            // In the middle of a connection.
+            _ => self.client.unwrap_or_else(|| self.likely_client()),
+        };
+        self.client = Some(client);
+        self.other = None;
+        self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
+        let mut secure = Secure::new(client, time);
+        secure.bytes(direction, begun, u32::try_from(begun.len()).unwrap_or(u32::MAX));
+        secure.read(rest, direction);
+        self.secure = Some(Box::new(secure));
+    }
+
+    /// Tells of a TLS connection of which nothing more is to be learnt.
+    fn tell_if_settled(&mut self, views: &mut Vec<View>) {
+        if self.secure.as_ref().is_some_and(|secure| secure.session.is_settled()) {
+            self.tell_secure(views);
+        }
+    }
+
+    /// Tells of a TLS connection what is known by now.
+    fn tell_secure(&mut self, views: &mut Vec<View>) {
+        let Some(secure) = self.secure.take() else { return };
+        let Secure { mut session, client, time, .. } = *secure;
+        session.finish();
+        self.report(Spoken::Tls(Box::new(session)), time, client, views);
+    }
+
+    /// What is known by now of a TLS connection that was not told of yet.
+    pub(crate) fn facts(&self) -> Option<Box<tls::Facts>> {
+        self.secure.as_ref().map(|secure| Box::new(secure.session.facts()))
+    }
+
+    /// Tells of a TLS connection that has been quiet for long; whether it is to be asked again.
+    pub(crate) fn settle(&mut self, now: Timestamp, views: &mut Vec<View>) -> bool {
+        if self.secure.as_ref().is_some_and(|secure| secure.is_due(now)) {
+            self.tell_secure(views);
+        }
+        self.secure.is_some()
     }
 
     /// Whether a message may begin in this direction, by what is known of the other.
@@ -346,19 +407,20 @@ impl Connection {
                 views.extend(answer.view.map(View::Exchange));
                 self.doubt_after(cut, direction, views);
                 if answer.framing == Framing::Tunnel {
-                    self.report(Protocol::Upgraded, time, opposite(direction), views);
+                    self.report(Spoken::Plain(Protocol::Upgraded), time, opposite(direction), views);
                 }
-            }
-            What::Tls(hello) => {
-                self.began(sequence, direction, views);
-                let facts = tls::Facts { sni: hello.sni, alpn: hello.alpn, ..tls::Facts::default() };
-                self.report(Protocol::Tls(Box::new(facts)), time, direction, views);
             }
             What::Http2 => {
                 self.began(sequence, direction, views);
-                self.report(Protocol::Http2, time, direction, views);
+                self.report(Spoken::Plain(Protocol::Http2), time, direction, views);
             }
-            What::Other => self.unread(time, sequence, direction, views),
+            // Should nothing follow that is known, it is a connection all the same.
+            What::Prelude => {
+                self.began(sequence, direction, views);
+                self.other = self.other.or(Some(time).filter(|_| self.fresh));
+            }
+            // TLS is begun where its bytes are at hand.
+            What::Other | What::Tls(_) => self.unread(time, sequence, direction, views),
             What::Lost(reason) => self.lost(reason, direction, views),
         }
     }
@@ -396,9 +458,9 @@ impl Connection {
             return;
         }
         self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
-        if self.fresh && self.other.is_none() {
+        if self.fresh {
             self.began(sequence, direction, views);
-            self.other = Some(time);
+            self.other = self.other.or(Some(time));
         }
     }
 
@@ -406,6 +468,7 @@ impl Connection {
         if self.client.is_some() {
             return;
         }
+        self.other = None;
         let (other_kind, client) = match kind {
             Kind::Requests => (Kind::Responses, direction),
             Kind::Responses => (Kind::Requests, opposite(direction)),
@@ -422,16 +485,17 @@ impl Connection {
     }
 
     /// Reports a connection whose exchanges are not read, once, and stops reading it.
-    fn report(&mut self, protocol: Protocol, time: Timestamp, client: Direction, views: &mut Vec<View>) {
+    fn report(&mut self, spoken: Spoken, time: Timestamp, client: Direction, views: &mut Vec<View>) {
         self.client = Some(client);
         self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
         self.other = None;
         if !std::mem::replace(&mut self.began, true) {
-            views.push(View::Connection(Box::new(ConnectionView { protocol, time, client })));
+            views.push(View::Connection(Box::new(ConnectionView { spoken, time, client })));
         }
     }
 
     fn mute(&mut self, views: &mut Vec<View>) {
+        self.tell_secure(views);
         if self.pairing.is_waiting() {
             self.pairing.flush(Some(UnknownReason::UnreadProtocol), &mut exchanges(views));
         }
@@ -442,13 +506,17 @@ impl Connection {
     /// Reports a connection in no known protocol. Who connected: who sent the SYN; else the end with the higher port.
     fn report_other(&mut self, views: &mut Vec<View>) {
         let Some(time) = self.other.take() else { return };
+        self.report(Spoken::Plain(Protocol::Other), time, self.likely_client(), views);
+    }
+
+    /// Which way the client's bytes go where no message tells.
+    fn likely_client(&self) -> Direction {
         let by_port = if self.endpoints.local.port() >= self.endpoints.remote.port() {
             Direction::Egress
         } else {
             Direction::Ingress
         };
-        let client = self.opener.unwrap_or(by_port);
-        self.report(Protocol::Other, time, client, views);
+        self.opener.unwrap_or(by_port)
     }
 
     fn flush(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
@@ -462,6 +530,7 @@ impl Connection {
     /// Ends all that is pending: `None` when the connection has ended, else why it is given up.
     pub(crate) fn close(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
         self.flush(reason, views);
+        self.tell_secure(views);
         self.report_other(views);
     }
 
@@ -494,7 +563,8 @@ impl Connection {
     /// Bytes of heads and waiting segments.
     pub(crate) fn buffered(&self) -> usize {
         let streams = self.streams.iter().map(|stream| stream.reassembly.buffered() + stream.parser.buffered());
-        streams.sum::<usize>() + self.pairing.buffered()
+        let secure = self.secure.as_ref().map_or(0, |secure| size_of::<Secure>() + secure.session.buffered());
+        streams.sum::<usize>() + self.pairing.buffered() + secure
     }
 }
 

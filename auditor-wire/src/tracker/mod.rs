@@ -5,19 +5,25 @@
 
 mod connection;
 mod pairing;
+mod report;
+mod secure;
 mod table;
 mod twins;
+mod view;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::exchange::{End, Exchange, Observation, Reporter, UnknownReason};
+use crate::exchange::{Observation, Reporter, UnknownReason};
 use crate::limits::Limits;
 use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
-use crate::tracker::connection::{Connection, ConnectionView, View};
+use crate::tls;
+use crate::tracker::connection::Connection;
 use crate::tracker::pairing::ExchangeView;
+use crate::tracker::secure::Secure;
 use crate::tracker::table::Table;
 use crate::tracker::twins::{Held, Link, Twins, addresses_fit};
+use crate::tracker::view::{ConnectionView, View};
 
 /// How long an ended connection is remembered: its last segments may be sent again, its other end may report late.
 const LINGER: Duration = Duration::from_secs(2);
@@ -49,6 +55,10 @@ pub struct Tracker {
     twins: Twins,
     /// Directions in which segments wait for an earlier one: when to look at them.
     waiting: VecDeque<(Timestamp, SocketId)>,
+    /// TLS connections that have not been told of: when to look at them.
+    settling: VecDeque<(Timestamp, SocketId)>,
+    /// What is remembered of TLS servers.
+    endpoints: tls::Endpoints,
     /// Connections that have ended: when to forget them.
     ended: VecDeque<(Timestamp, SocketId)>,
     buffered: usize,
@@ -63,6 +73,10 @@ struct Entry {
     link: Option<Box<Link>>,
     /// The beginning that was noted to find the other end.
     noted: Option<u32>,
+    /// What a TLS library told of the connection.
+    proof: Option<tls::Proof>,
+    /// What was said of the TLS connection, where calls inside it are read too.
+    facts: Option<Box<tls::Facts>>,
 }
 
 enum State {
@@ -93,6 +107,8 @@ impl Tracker {
             table: Table::default(),
             twins: Twins::default(),
             waiting: VecDeque::new(),
+            settling: VecDeque::new(),
+            endpoints: tls::Endpoints::new(limits.tls_endpoints, limits.tls_endpoint_idle),
             ended: VecDeque::new(),
             buffered: 0,
             evicted: 0,
@@ -119,7 +135,7 @@ impl Tracker {
                 return;
             }
             let state = State::Live(Box::new(Connection::new(segment)));
-            self.table.insert(id, self.now, Entry { state, link: None, noted: None });
+            self.table.insert(id, self.now, Entry { state, link: None, noted: None, proof: None, facts: None });
         }
         let mut views = std::mem::take(&mut self.views);
         let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
@@ -130,12 +146,22 @@ impl Tracker {
         if outcome.waits {
             self.waiting.push_back((later(self.now, self.reorder_wait(segment.complete_source)), id));
         }
+        if outcome.settles {
+            self.settling.push_back((later(self.now, Secure::LOOK_AFTER), id));
+        }
         self.handle(id, &mut views, deliver);
         self.views = views;
         if outcome.closed {
             self.end(id, deliver);
         }
         self.keep_within_limits(deliver);
+    }
+
+    /// Takes what a TLS library told of a connection that is known by its packets.
+    pub fn proof(&mut self, socket: SocketId, proof: tls::Proof) {
+        if let Some(entry) = self.table.get_mut(socket) {
+            entry.proof = Some(proof);
+        }
     }
 
     /// Time went on without a segment: what waited long enough comes out. Call it every few milliseconds of traffic time.
@@ -148,6 +174,10 @@ impl Tracker {
         while self.waiting.front().is_some_and(|(due, _)| *due <= now) {
             let Some((_, id)) = self.waiting.pop_front() else { break };
             self.expire(id, deliver);
+        }
+        while self.settling.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, id)) = self.settling.pop_front() else { break };
+            self.settle(id, deliver);
         }
         while self.ended.front().is_some_and(|(due, _)| *due <= now) {
             let Some((due, id)) = self.ended.pop_front() else { break };
@@ -211,6 +241,20 @@ impl Tracker {
         if let Some(next) = next {
             self.waiting.push_back((later(next, wait), id));
         }
+        self.handle(id, &mut views, deliver);
+        self.views = views;
+    }
+
+    /// Tells of a TLS connection that has been quiet for long, or looks again later.
+    fn settle(&mut self, id: SocketId, deliver: &mut dyn FnMut(Observation)) {
+        let now = self.now;
+        let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
+        let before = connection.buffered();
+        let mut views = std::mem::take(&mut self.views);
+        if connection.settle(now, &mut views) {
+            self.settling.push_back((later(now, Secure::LOOK_AFTER), id));
+        }
+        self.buffered = self.buffered - before + connection.buffered();
         self.handle(id, &mut views, deliver);
         self.views = views;
     }
@@ -347,16 +391,34 @@ impl Tracker {
     }
 
     /// One end's view of a connection. The source's always waits: it is there before the destination's can be.
-    fn connection(&mut self, id: SocketId, view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
+    fn connection(&mut self, id: SocketId, mut view: Box<ConnectionView>, deliver: &mut dyn FnMut(Observation)) {
         if self.link(id).is_some_and(|link| link.connection_reported) {
             self.twins.left_out += 1;
             return;
         }
         let complete = matches!(self.table.get(id), Some(Entry { state: State::Live(c), .. }) if c.complete);
-        if view.client == Direction::Egress && !complete {
+        if self.limits.tls_plaintext {
+            self.conclude_early(id, &mut view);
+        }
+        // With what libraries tell, the destination's waits for that.
+        if (view.client == Direction::Egress || self.limits.tls_plaintext) && !complete {
             return self.hold(id, Held::Connection(view));
         }
         self.conclude(id, *view, deliver);
+    }
+
+    /// Reports a connection whose view was held: the destination's where both were.
+    fn conclude_better(&mut self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
+        let twin = self.twin_of(id).filter(|_| view.client == Direction::Egress);
+        if let Some(twin) = twin
+            && let Some(held) = self.link(twin).and_then(Link::take_connection)
+        {
+            self.twins.released(held.cost());
+            self.twins.left_out += 1;
+            let Held::Connection(other) = held else { return };
+            return self.conclude(twin, *other, deliver);
+        }
+        self.conclude(id, view, deliver);
     }
 
     /// Reports a connection in the place of both ends.
@@ -385,81 +447,13 @@ impl Tracker {
         while let Some(held) = self.link(id).and_then(|link| link.take_due(now)) {
             self.twins.released(held.cost());
             match held {
-                Held::Connection(view) => self.conclude(id, *view, deliver),
+                Held::Connection(view) => self.conclude_better(id, *view, deliver),
                 Held::Exchange(view) => {
                     if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
                         link.mark(view.request_sequence, view.response_sequence);
                     }
                     self.emit(id, view, deliver);
                 }
-            }
-        }
-    }
-
-    fn emit(&self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
-        let Some(identity) = self.identity(id) else { return };
-        let reporter = self.reporter(id);
-        let (source, destination, wire) = self.ends(&identity, reporter, view.request_sequence, view.sender);
-        let view = *view;
-        deliver(Observation::Exchange(Box::new(Exchange {
-            reporter,
-            source,
-            destination,
-            wire,
-            time: view.time,
-            request: view.request,
-            response: view.response,
-            duration: view.duration,
-            unknown: view.unknown,
-            deviations: view.deviations,
-        })));
-    }
-
-    fn emit_connection(&self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
-        let Some(identity) = self.identity(id) else { return };
-        let reporter = reporter(Some(view.client));
-        let (source, destination, wire) = self.ends(&identity, reporter, None, None);
-        deliver(Observation::Connection(Box::new(crate::exchange::Connection {
-            reporter,
-            source,
-            destination,
-            wire,
-            time: view.time,
-            protocol: view.protocol,
-        })));
-    }
-
-    /// The two ends of a connection, as far as they are on this node, and its addresses on the wire from the source's side.
-    fn ends(
-        &self,
-        me: &Identity,
-        reporter: Reporter,
-        request: Option<u32>,
-        sender: Option<Owner>,
-    ) -> (End, End, Endpoints) {
-        let twin = self.twin_of(me.id).and_then(|twin| self.identity(twin));
-        let here = End {
-            address: me.endpoints.local,
-            socket: Some(me.id),
-            owner: me.owner,
-            cgroup: me.cgroup,
-            netns: me.netns,
-        };
-        let there = End {
-            address: me.endpoints.remote,
-            socket: twin.map(|twin| twin.id),
-            owner: twin.and_then(|twin| twin.owner),
-            cgroup: twin.and_then(|twin| twin.cgroup),
-            netns: twin.and_then(|twin| twin.netns),
-        };
-        match reporter {
-            Reporter::Source => (End { owner: sender.or(here.owner), ..here }, there, me.wire(Direction::Egress)),
-            Reporter::Destination => {
-                let sender = twin.and_then(|twin| match self.table.get(twin.id) {
-                    Some(Entry { state: State::Live(connection), .. }) => connection.sender_of(request),
-                    _ => twin.owner,
-                });
-                (End { owner: sender, ..there }, here, me.wire(Direction::Ingress).reversed())
             }
         }
     }

@@ -7,14 +7,13 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::segment::{Direction, Endpoints, SocketId, Timestamp};
-use crate::tracker::connection::ConnectionView;
 use crate::tracker::pairing::ExchangeView;
+use crate::tracker::view::{ConnectionView, Spoken};
 
 /// Reported views that a link remembers for its other end.
 const MOST_REPORTED: usize = 1024;
 
 /// A view that waits for that of the other end.
-#[derive(Debug)]
 pub(crate) enum Held {
     Connection(Box<ConnectionView>),
     Exchange(Box<ExchangeView>),
@@ -24,7 +23,10 @@ impl Held {
     /// Bytes it keeps, about.
     pub(crate) fn cost(&self) -> usize {
         match self {
-            Self::Connection(_) => 256,
+            Self::Connection(view) => match &view.spoken {
+                Spoken::Plain(_) => 256,
+                Spoken::Tls(session) => 256 + session.buffered(),
+            },
             Self::Exchange(view) => {
                 let head = |bytes: &[u8]| bytes.len() + 512;
                 view.request.as_ref().map_or(0, |request| head(request.head.bytes()))

@@ -93,6 +93,16 @@ fn what_follows_an_upgrade_whose_answer_was_lost_is_no_call() {
 }
 
 #[test]
+fn a_reset_with_a_loss_before_it_does_not_say_that_nothing_was_answered() {
+    let mut talk = Talk::live(None, Some(22));
+    let mut packets = talk.by_client(get(1));
+    talk.by_server(OK);
+    let reset = talk.server_ends().into_iter().map(|packet| Packet { fin: false, rst: true, gap: true, ..packet });
+    packets.extend(reset);
+    assert_eq!(told(&packets), ["Destination GET - /1 -> none (gap)"]);
+}
+
+#[test]
 fn a_lost_response_never_gives_its_request_another() {
     let mut talk = Talk::live(None, Some(22));
     let mut packets = talk.by_client(get(1));

@@ -4,5 +4,6 @@ mod conversations;
 mod live;
 mod loss;
 mod properties;
+mod secure;
 mod smuggling;
 mod talk;

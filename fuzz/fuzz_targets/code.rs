@@ -1,0 +1,25 @@
+//! Any bytes as a Go table of functions and as machine code: no panic, bounded work, and nothing outside of what was given.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+// The readers' own files: the crate they are part of would bring the whole daemon with it.
+#[path = "../../auditor/src/plaintext/code.rs"]
+mod code;
+#[path = "../../auditor/src/plaintext/gopclntab.rs"]
+mod gopclntab;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(table) = gopclntab::Table::parse(bytes) {
+        let _ = table.text_start();
+        let found = table.find(["crypto/tls.(*Conn).Write", "crypto/tls.(*Conn).Read"]);
+        assert!(found.into_iter().flatten().all(|function| function.start < function.end));
+    }
+    for access in [code::Access::Address, code::Access::Value] {
+        assert!(code::argument_field(bytes, access).is_none_or(|field| (8..1 << 16).contains(&field)));
+    }
+    if let Some(returns) = code::returns(bytes) {
+        assert!(returns.iter().all(|at| *at < bytes.len() as u64));
+    }
+    let _ = code::begins_go_function(bytes);
+});
