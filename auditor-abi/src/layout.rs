@@ -15,7 +15,7 @@ pub struct Field {
     pub path: &'static str,
 }
 
-const fn field(global: &'static str, structure: &'static str, path: &'static str) -> Field {
+pub(crate) const fn field(global: &'static str, structure: &'static str, path: &'static str) -> Field {
     Field { global, structure, path }
 }
 

@@ -8,4 +8,5 @@
 pub mod counters;
 pub mod layout;
 pub mod names;
+pub mod plaintext;
 pub mod record;

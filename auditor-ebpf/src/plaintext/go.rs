@@ -1,0 +1,164 @@
+//! Go's `crypto/tls`: arguments and results are in registers (ABIInternal, since Go 1.17: ax, bx, cx, di, ...; r14 is the
+//! goroutine). A goroutine may change threads in a call, so calls are remembered by goroutine. There are no return probes: they
+//! change the stack, which Go walks and moves.
+
+use auditor_abi::{
+    plaintext::{CALL_READ, CALL_VERIFY, LINK_COOKIE, LOST_MEMORY, Library, ROLE_CLIENT, ROLE_SERVER, WHAT_VERIFIED},
+    record::{EGRESS, INGRESS},
+};
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_current_pid_tgid, macros::uprobe, programs::ProbeContext};
+
+use crate::{
+    carry::{Carried, Told, carry, end, tell},
+    descriptor::socket_cookie,
+    libraries::site,
+    maps::{CALLS, Call, CallKey, LIBRARIES, count_loss},
+    registers::{Registers, registers, user},
+};
+
+/// `tls.Conn.isClient`, behind the interface `conn` (crypto/tls/conn.go).
+const IS_CLIENT: u64 = 16;
+/// `itab.fun`, behind three words (runtime/runtime2.go, internal/abi/iface.go); methods are in the order of their names.
+const FIRST_METHOD: u64 = 24;
+/// `poll.FD.Sysfd`, behind `fdMutex` (internal/poll/fd_unix.go).
+const SYSFD: u64 = 16;
+
+/// `(*Conn).Write`, at the entry: another goroutine may read the answer before it returns.
+#[uprobe]
+pub fn go_write(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    let registers = unsafe { registers(context.as_ptr()) };
+    let site = site(context.as_ptr());
+    let Some(library) = LIBRARIES.get(site as u32) else { return 0 };
+    moved(&library.0, site, registers.ip, registers.ax, EGRESS, registers.bx, registers.cx);
+    0
+}
+
+/// `(*Conn).Read` and `(*Conn).processCertsFromClient`, at the entry.
+#[uprobe]
+pub fn go_enter(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    let registers = unsafe { registers(context.as_ptr()) };
+    // Of a call that reads: its buffer. Of one that verifies: the number of certificates, the second word of the slice that
+    // begins `tls.Certificate`.
+    let call = Call {
+        object: registers.ax,
+        buffer: registers.bx,
+        count: registers.cx,
+        stack: registers.ip,
+        site: site(context.as_ptr()),
+        link: 0,
+    };
+    let _ = CALLS.insert(&goroutine(registers), &call, 0);
+    0
+}
+
+/// One of their return instructions.
+#[uprobe]
+pub fn go_return(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    returned(unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
+    0
+}
+
+/// `(*Conn).Close`, at the entry.
+#[uprobe]
+pub fn go_close(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    let registers = unsafe { registers(context.as_ptr()) };
+    end(registers.ax, site(context.as_ptr()) as u32, LINK_COOKIE);
+    0
+}
+
+#[inline(always)]
+fn returned(registers: &Registers, site: u64) {
+    let key = goroutine(registers);
+    let Some(call) = CALLS.get_ptr(&key) else { return };
+    // SAFETY: the value lives as long as the program runs; only this goroutine writes it.
+    let call = unsafe { *call };
+    if call.site != site {
+        return;
+    }
+    let _ = CALLS.remove(&key);
+    let Some(library) = LIBRARIES.get(site as u32) else { return };
+    let library = &library.0;
+    match (site >> 32) as u32 {
+        CALL_READ => {
+            let length = registers.ax as i64;
+            if length > 0 && length <= i64::from(i32::MAX) {
+                moved(library, site, call.stack, call.object, INGRESS, call.buffer, length as u64);
+            }
+        }
+        CALL_VERIFY => {
+            let cookie = cookie(library, call.object, write_address(library, CALL_VERIFY, call.stack));
+            // The error is an interface: no type, no error.
+            let told = Told {
+                what: WHAT_VERIFIED,
+                result: u32::from(registers.ax != 0),
+                presented: u8::from(call.count > 0),
+                role: ROLE_SERVER,
+            };
+            tell(call.object, site as u32, &[cookie, 0, 0, 0], LINK_COOKIE, &told);
+        }
+        _ => {}
+    }
+}
+
+/// Bytes went through a connection; `entry` is the address of the function's entry in this process.
+#[inline(always)]
+fn moved(library: &Library, site: u64, entry: u64, object: u64, direction: u8, buffer: u64, length: u64) {
+    if length == 0 || length > i32::MAX as u64 {
+        return;
+    }
+    let Some(is_client) = user::<u8>(object.wrapping_add(IS_CLIENT)) else { return count_loss(LOST_MEMORY) };
+    let write = write_address(library, (site >> 32) as u32, entry);
+    let carried = Carried {
+        object,
+        library: site as u32,
+        link: [cookie(library, object, write), 0, 0, 0],
+        link_kind: LINK_COOKIE,
+        role: if is_client == 0 { ROLE_SERVER } else { ROLE_CLIENT },
+        direction,
+        buffer,
+        length: length as u32,
+        verified: None,
+    };
+    carry(&carried, true);
+}
+
+/// The address of `(*Conn).Write` in this process, by that of another probed function.
+#[inline(always)]
+fn write_address(library: &Library, kind: u32, entry: u64) -> u64 {
+    let distance = if kind == CALL_READ {
+        library.functions[CALL_READ as usize]
+    } else if kind == CALL_VERIFY {
+        library.functions[CALL_VERIFY as usize]
+    } else {
+        0
+    };
+    entry.wrapping_sub(distance)
+}
+
+/// The cookie of the socket under a connection: `Conn.conn` is a `*net.TCPConn`, whose first word is a `*netFD`, which begins with
+/// a `poll.FD`. 0 when it is anything else, which the interface's method table tells.
+#[inline(always)]
+fn cookie(library: &Library, object: u64, write: u64) -> u64 {
+    let Some([table, connection]) = user::<[u64; 2]>(object) else { return 0 };
+    let Some(close) = user::<u64>(table.wrapping_add(FIRST_METHOD)) else { return 0 };
+    let distance = close.wrapping_sub(write);
+    if distance != library.tcp_close[0] && distance != library.tcp_close[1] {
+        return 0;
+    }
+    let Some(net_fd) = user::<u64>(connection) else { return 0 };
+    match user::<u64>(net_fd.wrapping_add(SYSFD)) {
+        Some(fd) => socket_cookie(fd),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn goroutine(registers: &Registers) -> CallKey {
+    // SAFETY: no arguments.
+    let tgid = unsafe { bpf_get_current_pid_tgid() } >> 32;
+    CallKey { caller: registers.r14, tgid }
+}

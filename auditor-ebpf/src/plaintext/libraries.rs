@@ -1,0 +1,187 @@
+//! OpenSSL, BoringSSL and GnuTLS: the session is the first argument, the buffer the second, its length the third. What is read is
+//! known at the return. What is written is taken at the entry, before the other end can read it; it counts at the return, as far
+//! as the library took it: what is written again has the same offset, like a segment that is sent again.
+
+use core::ffi::c_void;
+
+use auditor_abi::{
+    layout::ABSENT,
+    plaintext::{
+        CALL_HANDSHAKE, CALL_READ, CALL_READ_EX, CALL_WRITE, CALL_WRITE_EX, LINK_RANDOM, LOST_MEMORY, Library,
+        ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_HANDSHAKE,
+    },
+    record::{EGRESS, INGRESS},
+};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    carry::{Carried, Told, carry, end, settle, tell},
+    maps::{CALLS, Call, CallKey, LIBRARIES, count_loss},
+    registers::{Registers, registers, user},
+};
+
+/// `GNUTLS_E_AGAIN` and `GNUTLS_E_INTERRUPTED` (gnutls/gnutls.h): the handshake goes on.
+const AGAIN: i32 = -28;
+const INTERRUPTED: i32 = -52;
+
+/// The entry of a read, write or handshake function.
+#[uprobe]
+pub fn tls_enter(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    let registers = unsafe { registers(context.as_ptr()) };
+    let site = site(context.as_ptr());
+    let call = Call {
+        object: registers.di,
+        buffer: registers.si,
+        count: registers.cx,
+        stack: registers.sp,
+        site,
+        link: written(registers, site),
+    };
+    // A call inside of another takes its place: the outer one's bytes are not on the wire as they are.
+    let _ = CALLS.insert(&thread(), &call, 0);
+    0
+}
+
+/// The return of one of them.
+#[uretprobe]
+pub fn tls_return(context: RetProbeContext) -> u32 {
+    // SAFETY: the context of a uretprobe.
+    returned(unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
+    0
+}
+
+/// The entry of `SSL_free` or `gnutls_deinit`.
+#[uprobe]
+pub fn tls_free(context: ProbeContext) -> u32 {
+    // SAFETY: the context of a uprobe.
+    let registers = unsafe { registers(context.as_ptr()) };
+    end(registers.di, site(context.as_ptr()) as u32, LINK_RANDOM);
+    0
+}
+
+/// Takes what is about to be written; the first word of the session's random.
+#[inline(always)]
+fn written(registers: &Registers, site: u64) -> u64 {
+    let length = registers.dx;
+    if !matches!((site >> 32) as u32, CALL_WRITE | CALL_WRITE_EX) {
+        return 0;
+    }
+    let Some(library) = LIBRARIES.get(site as u32) else { return 0 };
+    let Some(link) = random(&library.0, registers.di) else { return 0 };
+    // GnuTLS is told to go on with what it has by writing nothing.
+    if registers.si != 0 && length > 0 && length <= i32::MAX as u64 {
+        carry(&carried(&library.0, registers.di, site, link, (EGRESS, registers.si, length as u32)), false);
+    }
+    link[0]
+}
+
+#[inline(always)]
+fn returned(registers: &Registers, site: u64) {
+    let key = thread();
+    let Some(call) = CALLS.get_ptr(&key) else { return };
+    // SAFETY: the value lives as long as the program runs; only this thread writes it.
+    let call = unsafe { *call };
+    // The return address was on the stack at the entry.
+    if call.stack.wrapping_add(8) != registers.sp || call.site != site {
+        return;
+    }
+    let _ = CALLS.remove(&key);
+    let kind = (site >> 32) as u32;
+    let result = registers.ax as i32;
+    let Some(library) = LIBRARIES.get(site as u32) else { return };
+    let library = &library.0;
+    if kind == CALL_HANDSHAKE {
+        if result != AGAIN && result != INTERRUPTED {
+            let Some(link) = random(library, call.object) else { return count_loss(LOST_MEMORY) };
+            let told =
+                Told { what: WHAT_HANDSHAKE, result: result as u32, presented: 0, role: role(library, call.object) };
+            tell(call.object, site as u32, &link, LINK_RANDOM, &told);
+        }
+        return;
+    }
+    let length = match kind {
+        CALL_READ | CALL_WRITE if result > 0 => result as u32,
+        CALL_READ_EX | CALL_WRITE_EX if result == 1 => match user::<u64>(call.count) {
+            Some(count) => count.min(u64::from(u32::MAX)) as u32,
+            None => return count_loss(LOST_MEMORY),
+        },
+        _ => return,
+    };
+    if length == 0 {
+        return;
+    }
+    let Some(link) = random(library, call.object) else { return count_loss(LOST_MEMORY) };
+    if !matches!(kind, CALL_WRITE | CALL_WRITE_EX) {
+        carry(&carried(library, call.object, site, link, (INGRESS, call.buffer, length)), true);
+        return;
+    }
+    let carried = carried(library, call.object, site, link, (EGRESS, call.buffer, length));
+    if call.link == link[0] {
+        settle(&carried);
+    } else {
+        // The handshake was made within the call: only now is it known whose bytes they are.
+        carry(&carried, true);
+    }
+}
+
+#[inline(always)]
+fn carried(
+    library: &Library,
+    object: u64,
+    site: u64,
+    link: [u64; 4],
+    (direction, buffer, length): (u8, u64, u32),
+) -> Carried {
+    let verified =
+        if library.verify == ABSENT { None } else { user::<u64>(object.wrapping_add(u64::from(library.verify))) };
+    Carried {
+        object,
+        library: site as u32,
+        link,
+        link_kind: LINK_RANDOM,
+        role: role(library, object),
+        direction,
+        buffer,
+        length,
+        verified,
+    }
+}
+
+/// The random of the session's ClientHello.
+#[inline(always)]
+fn random(library: &Library, object: u64) -> Option<[u64; 4]> {
+    if library.random == ABSENT {
+        return None;
+    }
+    user(object.wrapping_add(u64::from(library.random)))
+}
+
+#[inline(always)]
+fn role(library: &Library, object: u64) -> u8 {
+    if library.server == ABSENT {
+        return ROLE_UNKNOWN;
+    }
+    match user::<u32>(object.wrapping_add(u64::from(library.server))) {
+        None => ROLE_UNKNOWN,
+        Some(0) => ROLE_CLIENT,
+        Some(_) => ROLE_SERVER,
+    }
+}
+
+#[inline(always)]
+pub fn site(context: *mut c_void) -> u64 {
+    // SAFETY: the context the kernel gave.
+    unsafe { bpf_get_attach_cookie(context) }
+}
+
+#[inline(always)]
+fn thread() -> CallKey {
+    // SAFETY: no arguments.
+    CallKey { caller: unsafe { bpf_get_current_pid_tgid() }, tgid: 0 }
+}
