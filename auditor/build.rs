@@ -1,5 +1,6 @@
-//! Puts the eBPF object where `kernel::object` embeds it from: the file named by `AUDITOR_EBPF_OBJECT`, else what
-//! `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but live capture works.
+//! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (that of TLS plaintext:
+//! by `AUDITOR_PLAINTEXT_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
+//! live capture works.
 
 use std::{
     env,
@@ -9,40 +10,45 @@ use std::{
     time::SystemTime,
 };
 
-const VARIABLE: &str = "AUDITOR_EBPF_OBJECT";
+/// The objects' files, and the variables that name others.
+const OBJECTS: [(&str, &str); 2] =
+    [("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"), ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT")];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-env-changed={VARIABLE}");
     println!("cargo::rerun-if-changed=build.rs");
-    let object = match env::var_os(VARIABLE) {
-        Some(path) => named(Path::new(&path))?,
-        None => built()?,
-    };
-    let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join("auditor.bpf.o");
-    fs::write(&target, object).map_err(|error| format!("{}: {error}", target.display()))?;
+    let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    for (name, variable) in OBJECTS {
+        println!("cargo::rerun-if-env-changed={variable}");
+        let object = match env::var_os(variable) {
+            Some(path) => named(variable, Path::new(&path))?,
+            None => built(name)?,
+        };
+        let target = folder.join(name);
+        fs::write(&target, object).map_err(|error| format!("{}: {error}", target.display()))?;
+    }
     Ok(())
 }
 
 /// An object that was asked for by name must be there.
-fn named(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+fn named(variable: &str, path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     // Cargo runs this in the crate's folder, people name files from where they are.
     if path.is_relative() {
-        return Err(format!("{VARIABLE}={}: give an absolute path", path.display()).into());
+        return Err(format!("{variable}={}: give an absolute path", path.display()).into());
     }
     println!("cargo::rerun-if-changed={}", path.display());
     let object = fs::read(path).map_err(|error| {
-        format!("{VARIABLE}={}: {error}; unset it, or build one with `cargo xtask build-ebpf`", path.display())
+        format!("{variable}={}: {error}; unset it, or build one with `cargo xtask build-ebpf`", path.display())
     })?;
     if !object.starts_with(b"\x7fELF") {
-        return Err(format!("{VARIABLE}={}: not an ELF object", path.display()).into());
+        return Err(format!("{variable}={}: not an ELF object", path.display()).into());
     }
     Ok(object)
 }
 
 /// The object that `cargo xtask build-ebpf` left, or nothing.
-fn built() -> Result<Vec<u8>, Box<dyn Error>> {
+fn built(name: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
-    let path = root.join("../target/bpf/auditor.bpf.o");
+    let path = root.join("../target/bpf").join(name);
     // Cargo takes a watched file that does not exist for one that always changes, so an empty one is put there. Where that is
     // impossible (sources mounted read-only) nothing is watched: nothing can appear there either.
     if !path.exists() && leave_stub(&path).is_err() {

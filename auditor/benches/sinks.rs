@@ -55,7 +55,7 @@ fn judgements() -> Vec<Judgement> {
                 route: "/items/{id}".into(),
             }),
             response: Some(ResponseFacts { status: 200, duration_seconds: Some(0.002) }),
-            transport: Transport { security: Security::Plaintext, sni: None, alpn: None },
+            transport: Transport { security: Security::Plaintext, tls: None },
             credentials: if soft { Vec::new() } else { vec![credential()] },
             verdict: if soft { Verdict::Unauthenticated } else { Verdict::Authenticated },
             unknown_reason: None,

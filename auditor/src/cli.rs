@@ -2,9 +2,15 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum, ValueHint,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use crate::config::{CommonFlags, LiveFlags, ServeFlags, value};
+use crate::{
+    config::{CommonFlags, LiveFlags, ServeFlags, value},
+    policy::rules::{RULES, Rule, rule},
+};
 
 /// Says of every internal call who made it, with what proof, and whether that is acceptable
 ///
@@ -75,8 +81,13 @@ Examples:
   auditor check auditor.yaml
   AUDITOR_RING_BYTES=16MiB auditor check auditor.yaml")]
     Check(CheckArgs),
-    /// List the rules: id, severity, what each finds
-    Rules,
+    /// List the rules: id, severity, what each finds; or explain one
+    #[command(after_help = "\
+Examples:
+  auditor rules
+  auditor rules explain unauthenticated-call
+  auditor rules explain jwt-no-expiry --stack spring")]
+    Rules(RulesArgs),
     /// Print completions for a shell
     #[command(after_help = "\
 Examples:
@@ -167,6 +178,36 @@ pub struct CheckArgs {
     /// Values that would win over the file.
     #[command(flatten)]
     pub serve: ServeFlags,
+}
+
+/// `auditor rules`.
+#[derive(Args, Debug)]
+pub struct RulesArgs {
+    /// What to do other than listing them.
+    #[command(subcommand)]
+    pub command: Option<RulesCommand>,
+}
+
+/// What can be done with rules.
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Say why a rule is one, and what to change, with code for the service that is called
+    Explain(ExplainArgs),
+}
+
+/// `auditor rules explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// Id of the rule
+    #[arg(value_name = "RULE", value_parser = rule_ids())]
+    pub rule: &'static Rule,
+    /// Code for stacks with this in their name only, such as `spring` or `nginx`
+    #[arg(long, value_name = "NAME")]
+    pub stack: Option<String>,
+}
+
+fn rule_ids() -> impl TypedValueParser<Value = &'static Rule> {
+    PossibleValuesParser::new(RULES.iter().map(|rule| rule.id)).try_map(|id| rule(&id).ok_or("no such rule"))
 }
 
 /// `auditor completions`.

@@ -3,6 +3,7 @@
 
 pub mod attribution;
 pub mod capture;
+pub mod certificates;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod credentials;
 pub mod judgement;
 pub mod kernel;
 pub mod pipeline;
+pub mod plaintext;
 pub mod policy;
 pub mod server;
 pub mod sinks;

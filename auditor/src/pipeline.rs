@@ -207,14 +207,18 @@ impl Pipeline {
 
     fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
         let Self { tracker, behind, clock, taken } = self;
-        capture.drain(&mut |segment| {
+        let status = capture.drain(&mut |segment| {
             *taken += 1;
             clock.segment(segment);
             if let Some(owner) = &segment.owner {
                 behind.attributor.notice(owner, segment.time);
             }
             tracker.segment(segment, &mut |observation| behind.observation(observation));
-        })
+        });
+        for (socket, proof) in capture.proofs() {
+            tracker.proof(socket, proof);
+        }
+        status
     }
 
     fn figures(&mut self, source: &mut Source, control: &Control<'_>) {
@@ -230,6 +234,9 @@ impl Pipeline {
         if let Source::Segments(_, capture) = source {
             for (program, total) in capture.program_times() {
                 metrics.set_program_run(program, total);
+            }
+            for (library, covered, files) in capture.tls_libraries() {
+                metrics.set_tls_libraries(library, covered, files);
             }
         }
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);

@@ -313,6 +313,50 @@ fn checks_a_configuration_and_prints_what_is_in_force() {
 }
 
 #[test]
+fn trust_bundles_are_read_by_check_as_by_every_other_command() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pem = rcgen::generate_simple_self_signed(["ca".to_owned()]).expect("a certificate").cert.pem();
+    let bundle = file(directory.path(), "ca.pem", pem.as_bytes());
+    let other = file(directory.path(), "other.pem", format!("{pem}{pem}").as_bytes());
+    let config = format!("trust:\n  bundles:\n    - {bundle}\n  domains: [prod.example]\n");
+    let config = file(directory.path(), "auditor.yaml", config.as_bytes());
+    let in_force = |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = auditor(&["check", &config]);
+        command.args(flags).envs(environment.iter().copied());
+        let (code, stdout, stderr) = outcome(&command.output().expect("runs"));
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        let lines =
+            stdout.lines().skip_while(|line| *line != "trust:").skip(1).take_while(|line| line.starts_with(' '));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let one = format!("# \"{bundle}\": 1 certificates");
+    let first = format!("- \"{bundle}\"");
+    let expected = [&one, "bundles:", &first, "domains:", "- \"prod.example\"", "expiry_warning: 7d"];
+    assert_eq!(in_force(&[], &[]), expected);
+    let environment = [("AUDITOR_TRUST_DOMAINS", "a.example,b.example"), ("AUDITOR_EXPIRY_WARNING", "14d")];
+    let lines = in_force(&["--trust-bundle", &bundle, "--trust-bundle", &other], &environment);
+    assert!(lines.contains(&format!("# \"{other}\": 2 certificates")), "{lines:?}");
+    assert!(
+        lines.contains(&"- \"b.example\"".to_owned()) && lines.contains(&"expiry_warning: 14d".to_owned()),
+        "{lines:?}"
+    );
+
+    let none = file(directory.path(), "none.pem", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let (code, _, stderr) = run(&["check", &config, "--trust-bundle", &none]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("none.pem` holds no certificate; name a PEM file with") && !stderr.contains("AAAA"),
+        "{stderr}"
+    );
+    let broken = file(directory.path(), "broken.yaml", format!("trust: {{bundles: [{none}]}}\n").as_bytes());
+    for arguments in [vec!["check", &broken], vec!["replay", "--config", &broken, "x"]] {
+        let (code, _, stderr) = run(&arguments);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("broken.yaml:1:19: trust.bundles: `"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_wrong_environment_is_named() {
     let mut command = auditor(&["watch"]);
     let (code, _, stderr) = outcome(&command.env("AUDITOR_RING_BYTES", "lots").output().expect("runs"));
@@ -367,6 +411,16 @@ fn rules_are_listed() {
         stdout.lines().any(|line| line.starts_with("unauthenticated-call ") && line.contains(" high ")),
         "{stdout}"
     );
+}
+
+#[test]
+fn a_rule_is_explained_with_code() {
+    let (code, stdout, _) = run(&["rules", "explain", "jwt-no-expiry", "--stack", "go"]);
+    assert_eq!(code, 0);
+    assert!(stdout.starts_with("jwt-no-expiry (medium): ") && stdout.contains("v.Verify("), "{stdout}");
+    let (code, _, stderr) = run(&["rules", "explain", "jwt-no-expirty"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("jwt-no-expiry"), "{stderr}");
 }
 
 #[test]

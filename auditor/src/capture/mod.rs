@@ -8,7 +8,10 @@ pub mod ring;
 
 use std::time::Duration;
 
-use auditor_wire::segment::Segment;
+use auditor_wire::{
+    segment::{Segment, SocketId},
+    tls::Proof,
+};
 
 /// Where segments come from.
 pub trait Capture {
@@ -17,6 +20,16 @@ pub trait Capture {
     /// # Errors
     /// When the source cannot be read any further; what was delivered before stands.
     fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError>;
+
+    /// What TLS libraries told of handshakes since the last call, by the socket of the packets; nothing where no library is read.
+    fn proofs(&mut self) -> Vec<(SocketId, Proof)> {
+        Vec::new()
+    }
+
+    /// Files with TLS libraries that processes map, by library and whether plaintext is read from it, and how many there are.
+    fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
+        Vec::new()
+    }
 
     /// What the source has counted since it began.
     fn counts(&mut self) -> Counts;

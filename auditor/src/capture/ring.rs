@@ -27,6 +27,12 @@ impl RingSource {
         Self { ring, programs, epoch_offset_ns: epoch_offset_ns(), delivered: 0, undecodable: 0 }
     }
 
+    /// What brings the programs' clock to the Unix epoch, as for the last segments.
+    #[must_use]
+    pub fn epoch_offset_ns(&self) -> u64 {
+        self.epoch_offset_ns
+    }
+
     /// The programs, for their statistics.
     pub fn programs(&mut self) -> &mut Programs {
         &mut self.programs
@@ -42,9 +48,9 @@ impl Capture for RingSource {
                 return Ok(Status::Idle);
             };
             match decode(&record, self.epoch_offset_ns) {
-                Ok(segment) => {
+                Ok(segments) => {
                     self.delivered += 1;
-                    deliver(&segment);
+                    segments.for_each(|segment| deliver(&segment));
                 }
                 Err(_) => self.undecodable += 1,
             }

@@ -11,6 +11,8 @@ use crate::{
     cli::{DoctorArgs, DoctorOutput},
     config::Config,
     kernel::probe::{Answer, Capabilities, Fact},
+    plaintext::finder::survey,
+    sinks::Escaped,
 };
 
 /// Everything `doctor` says.
@@ -21,6 +23,18 @@ struct Diagnosis {
     reason: Option<String>,
     hooks: Vec<Hook>,
     facts: Vec<FactRecord>,
+    tls_libraries: Vec<TlsLibrary>,
+}
+
+/// A file with a TLS library that a process maps.
+#[derive(Serialize)]
+struct TlsLibrary {
+    library: &'static str,
+    path: String,
+    /// Whether `tls_plaintext` reads it.
+    covered: bool,
+    /// Why not.
+    reason: Option<String>,
 }
 
 /// A hook and what it is for.
@@ -78,7 +92,14 @@ fn diagnose() -> Diagnosis {
             purpose: "stand in for iter/task_file; they see the network namespaces that have a process to be read",
         },
     ];
-    Diagnosis { live_capture, reason, hooks, facts: facts.into_iter().map(FactRecord::new).collect() }
+    let tls_libraries = survey().into_iter().map(|seen| TlsLibrary {
+        library: seen.library.as_str(),
+        path: seen.path,
+        covered: seen.uncovered.is_none(),
+        reason: seen.uncovered,
+    });
+    let tls_libraries = tls_libraries.collect();
+    Diagnosis { live_capture, reason, hooks, tls_libraries, facts: facts.into_iter().map(FactRecord::new).collect() }
 }
 
 impl FactRecord {
@@ -115,6 +136,14 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
     for hook in &diagnosis.hooks {
         let used = if hook.used { painted(AnsiColor::Green, "used") } else { painted(AnsiColor::Red, "not used") };
         writeln!(out, "  {:20} {used}: {}", hook.name, hook.purpose)?;
+    }
+    if !diagnosis.tls_libraries.is_empty() {
+        writeln!(out, "\nTLS libraries that processes map, and whether tls_plaintext reads them")?;
+    }
+    for TlsLibrary { library, path, covered, reason } in &diagnosis.tls_libraries {
+        let word = if *covered { painted(AnsiColor::Green, "yes") } else { painted(AnsiColor::Yellow, "no") };
+        let reason = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        writeln!(out, "  {library:10} {word}  {}{reason}", Escaped(path))?;
     }
     writeln!(out, "\nThis machine")?;
     for fact in &diagnosis.facts {

@@ -1,10 +1,10 @@
-//! What is generated from the command line's own definition: completions, the manual page, the list of rules.
+//! What is generated from the command line's own definition: completions and the manual page.
 
 use std::{fmt::Write as _, io};
 
 use clap::CommandFactory;
 
-use crate::{cli::Cli, policy::rules::RULES};
+use crate::cli::Cli;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
@@ -36,14 +36,4 @@ impl std::fmt::Write for Text<'_> {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
-}
-
-pub(super) fn rules() -> String {
-    let mut text = String::new();
-    let width = RULES.iter().map(|rule| rule.id.len()).max().unwrap_or_default();
-    for rule in RULES {
-        writeln!(text, "{:width$}  {:8}  {}", rule.id, rule.severity, rule.title)
-            .expect("writing to a String does not fail");
-    }
-    text
 }

@@ -14,21 +14,23 @@ use auditor_wire::segment::Timestamp;
 use super::{Failure, stages};
 use crate::{
     attribution::{Attributor, Sources, listener::SocketSource},
-    capture::ring::RingSource,
+    capture::{Capture, ring::RingSource},
     config::Config,
     kernel::{
+        self,
         cgroup::{self, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
         loader::{self, LoadError, Options, SocketLister},
         object,
         probe::initial_pid_namespace,
     },
+    plaintext::{finder::Finder, source::PlaintextSource},
 };
 
 /// Live capture, attached.
 pub(super) struct Live {
     /// The source.
-    pub(super) ring: RingSource,
+    pub(super) source: Box<dyn Capture>,
     /// It knows the sockets that exist already.
     pub(super) attributor: Attributor,
     /// Containers are looked up in it for as long as capture goes on.
@@ -74,7 +76,40 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let own_pid = own_pid.unwrap_or_else(process::id);
     let mut attributor = Attributor::new(stages::node_networks(config), sources);
     attributor.existing(&rows, now());
-    Ok(Live { ring: RingSource::new(programs, ring), attributor, root, own_pid, iterator })
+    let source = RingSource::new(programs, ring);
+    let source = if config.tls_plaintext { plaintext(config, source)? } else { Box::new(source) };
+    Ok(Live { source, attributor, root, own_pid, iterator })
+}
+
+/// The source with TLS plaintext besides.
+fn plaintext(config: &Config, packets: RingSource) -> Result<Box<dyn Capture>, Failure> {
+    let Some(object) = object::plaintext() else {
+        return Err(Failure::Unsupported(
+            "this auditor was built without its eBPF object for TLS plaintext; build it with `cargo xtask build`, or leave \
+             tls_plaintext off"
+                .to_owned(),
+        ));
+    };
+    let layout = layout::for_plaintext(Path::new(KERNEL_BTF)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "TLS plaintext of Go programs is not read");
+        Layout::absent_for_plaintext()
+    });
+    let options = Options {
+        ring_bytes: config.capture.ring_bytes,
+        request_head_bytes: config.capture.request_head_bytes,
+        response_head_bytes: config.capture.response_head_bytes,
+        offsets: layout.offsets().to_vec(),
+    };
+    let refused = |error: LoadError| {
+        Failure::Unsupported(format!(
+            "TLS plaintext: {error}; it needs Linux 5.15 or newer; leave tls_plaintext off; {DOCTOR}"
+        ))
+    };
+    let (probes, losses, ring) = kernel::plaintext::load(object, &options).map_err(refused)?;
+    let started = |source| Failure::System { action: "start a thread", source };
+    let finder = Finder::start(probes).map_err(started)?;
+    tracing::info!("reading TLS plaintext in the libraries that processes map");
+    Ok(Box::new(PlaintextSource::new(packets, ring, losses, finder, config.limits.connections)))
 }
 
 /// The sockets there are, and how the kernel numbers this process, found by a listener of its own among them.

@@ -6,6 +6,7 @@ mod generate;
 mod live;
 mod logging;
 mod replay;
+mod rules;
 mod run;
 mod stages;
 mod watch;
@@ -95,7 +96,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Rules => print(&generate::rules()),
+        Command::Rules(arguments) => rules::run(&arguments),
         Command::Completions(arguments) => print(&generate::completions(arguments.shell)),
         Command::Man => print(&generate::man().map_err(stdout_failed)?),
     }

@@ -55,7 +55,7 @@ fn capture(
         health: Some(health),
         metrics: Some(metrics),
     };
-    let mut source = Source::Segments("ring", Box::new(live.ring));
+    let mut source = Source::Segments("ring", live.source);
     health.set_ready(true);
     tracing::info!("capturing");
     let captured = pipeline.run(&mut source, &control);

@@ -20,6 +20,7 @@ pub(super) fn tracker(config: &Config) -> Tracker {
     Tracker::new(Limits {
         connections: config.limits.connections,
         buffered_bytes: config.limits.buffered_bytes,
+        tls_plaintext: config.tls_plaintext,
         ..Limits::default()
     })
 }
@@ -64,6 +65,7 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     let settings = policy::Settings {
         jwt_lifetime: config.jwt.max_lifetime,
         rules: rules.collect(),
+        trust: config.trust.clone(),
         ..policy::Settings::default()
     };
     Ok(Judge::new(settings, Extractor::new(names, key)))

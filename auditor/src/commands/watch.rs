@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
         health: None,
         metrics: None,
     };
-    let mut source = Source::Segments("ring", Box::new(live.ring));
+    let mut source = Source::Segments("ring", live.source);
     tracing::info!("watching; end with Ctrl-C");
     let captured = pipeline.run(&mut source, &control);
     let finished = pipeline.finish(&mut source);

@@ -18,6 +18,7 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, "listen: \"{}\"", self.listen)?;
+        writeln!(f, "tls_plaintext: {}", self.tls_plaintext)?;
         writeln!(f, "capture:")?;
         writeln!(f, "  ring_bytes: {}", show_size(self.capture.ring_bytes.into()))?;
         writeln!(f, "  request_head_bytes: {}", show_size(self.capture.request_head_bytes.into()))?;
@@ -31,6 +32,7 @@ impl fmt::Display for Config {
         self.write_credentials(f)?;
         self.write_rules(f)?;
         writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
+        self.write_trust(f)?;
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))
     }
 }
@@ -57,6 +59,17 @@ impl Config {
             Some(file) => writeln!(f, "  fingerprint_key_file: {}", quoted(&file.to_string_lossy())),
             None => Ok(()),
         }
+    }
+
+    fn write_trust(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "trust:")?;
+        let bundles: Vec<_> = self.trust.bundles.iter().map(|bundle| bundle.file.to_string_lossy()).collect();
+        for (bundle, file) in self.trust.bundles.iter().zip(&bundles) {
+            writeln!(f, "  # {}: {} certificates", quoted(file), bundle.len())?;
+        }
+        list(f, "  ", "bundles", &bundles)?;
+        list(f, "  ", "domains", &self.trust.domains)?;
+        writeln!(f, "  expiry_warning: {}", show_duration(self.trust.expiry_warning))
     }
 
     fn write_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::value;
+use crate::certificates::Bundle;
 
 /// Flags of every command that judges.
 #[derive(Args, Clone, Debug, Default)]
@@ -80,6 +81,37 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub jwt_max_lifetime: Option<Duration>,
+    /// PEM file with the certificates of issuers that certificates must lead to; repeatable
+    ///
+    /// Without one, nothing is said of where a certificate leads.
+    #[arg(
+        long = "trust-bundle",
+        value_name = "FILE",
+        env = "AUDITOR_TRUST_BUNDLES",
+        value_delimiter = ',',
+        value_parser = value::bundle,
+        hide_short_help = true
+    )]
+    pub trust_bundles: Option<Vec<Bundle>>,
+    /// SPIFFE trust domain that workloads may be of; repeatable
+    #[arg(
+        long = "trust-domain",
+        value_name = "NAME",
+        env = "AUDITOR_TRUST_DOMAINS",
+        value_delimiter = ',',
+        value_parser = value::trust_domain,
+        hide_short_help = true
+    )]
+    pub trust_domains: Option<Vec<String>>,
+    /// How long before its end a certificate is found to expire soon, such as 7d
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "AUDITOR_EXPIRY_WARNING",
+        value_parser = value::duration,
+        hide_short_help = true
+    )]
+    pub expiry_warning: Option<Duration>,
     /// Connections tracked at once
     #[arg(
         long,
@@ -116,6 +148,19 @@ pub struct CommonFlags {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Capture")]
 pub struct LiveFlags {
+    /// Also read what processes read and write inside TLS, in their libraries
+    ///
+    /// Heads of HTTP/1 messages inside OpenSSL, GnuTLS and Go's crypto/tls are read with uprobes. Off unless asked for; docs/plaintext.md
+    /// says what is read and where it is kept.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AUDITOR_TLS_PLAINTEXT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub tls_plaintext: Option<bool>,
     /// Size of the kernel ring, such as 8MiB: a power of two, 256KiB to 1GiB
     #[arg(long, value_name = "SIZE", env = "AUDITOR_RING_BYTES", value_parser = value::ring_bytes)]
     pub ring_bytes: Option<u32>,

@@ -22,7 +22,7 @@ pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
 
-use crate::judgement::Severity;
+use crate::{judgement::Severity, policy::TrustSettings};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub internal_networks: Option<Vec<IpNet>>,
     /// Where metrics and health are served.
     pub listen: SocketAddr,
+    /// Whether what processes read and write inside TLS is read.
+    pub tls_plaintext: bool,
     /// The kernel side.
     pub capture: CaptureConfig,
     /// Bounds on memory.
@@ -41,6 +43,8 @@ pub struct Config {
     pub rules: BTreeMap<&'static str, RuleConfig>,
     /// Limits on tokens.
     pub jwt: JwtConfig,
+    /// What certificates are measured against.
+    pub trust: TrustSettings,
     /// The auditor's own log.
     pub log: LogConfig,
 }
@@ -116,6 +120,7 @@ impl Default for Config {
         Self {
             internal_networks: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9477)),
+            tls_plaintext: false,
             capture: CaptureConfig {
                 ring_bytes: 8 << 20,
                 request_head_bytes: 16 << 10,
@@ -126,6 +131,7 @@ impl Default for Config {
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },
+            trust: TrustSettings::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

@@ -20,11 +20,13 @@ pub(super) type List = Option<Vec<Spanned<String>>>;
 pub(super) struct Raw {
     pub(super) internal_networks: List,
     pub(super) listen: Text,
+    pub(super) tls_plaintext: Option<Spanned<bool>>,
     pub(super) capture: Option<RawCapture>,
     pub(super) limits: Option<RawLimits>,
     pub(super) credentials: Option<RawCredentials>,
     pub(super) rules: Option<RawRules>,
     pub(super) jwt: Option<RawJwt>,
+    pub(super) trust: Option<RawTrust>,
     pub(super) log: Option<RawLog>,
 }
 
@@ -67,6 +69,14 @@ pub(super) struct RawRule {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawJwt {
     pub(super) max_lifetime: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTrust {
+    pub(super) bundles: List,
+    pub(super) domains: List,
+    pub(super) expiry_warning: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,10 +9,10 @@ use super::{
     CommonFlags, Config, ConfigError, LiveFlags, Place, RuleConfig, ServeFlags,
     error::nearest,
     file,
-    raw::{List, Raw, RawRule, Text},
+    raw::{List, Raw, RawRule, RawTrust, Text},
     value,
 };
-use crate::judgement::Severity;
+use crate::{judgement::Severity, policy::TrustSettings};
 
 /// The configuration from the file `common` names, the flags and the environment. `rules` are the ids of the rules that
 /// exist.
@@ -30,6 +30,7 @@ pub fn resolve(
         None => Config::default(),
     };
     apply_common(&mut config, common);
+    overlay(&mut config.tls_plaintext, live.tls_plaintext);
     overlay(&mut config.capture.ring_bytes, live.ring_bytes);
     overlay(&mut config.capture.request_head_bytes, live.request_head_bytes);
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
@@ -56,6 +57,9 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
         config.credentials.fingerprint_key_file.clone_from(&flags.fingerprint_key_file);
     }
     overlay(&mut config.jwt.max_lifetime, flags.jwt_max_lifetime);
+    overlay(&mut config.trust.bundles, flags.trust_bundles.clone());
+    overlay(&mut config.trust.domains, flags.trust_domains.clone());
+    overlay(&mut config.trust.expiry_warning, flags.expiry_warning);
     overlay(&mut config.limits.connections, flags.max_connections);
     overlay(&mut config.limits.buffered_bytes, flags.max_buffered_bytes);
     overlay(&mut config.limits.series, flags.max_series);
@@ -74,6 +78,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let internal_networks = reader.list("internal_networks", &raw.internal_networks, value::network)?;
     let mut config = Config { internal_networks, ..Config::default() };
     reader.set(&mut config.listen, "listen", &raw.listen, value::listen)?;
+    overlay(&mut config.tls_plaintext, raw.tls_plaintext.map(|value| value.value));
 
     let capture = raw.capture.unwrap_or_default();
     let to = &mut config.capture;
@@ -111,6 +116,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     }
     let max_lifetime = raw.jwt.unwrap_or_default().max_lifetime;
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &max_lifetime, value::lifetime)?;
+    reader.trust(&mut config.trust, raw.trust.unwrap_or_default())?;
     let log = raw.log.unwrap_or_default();
     reader.set(&mut config.log.level, "log.level", &log.level, one_of)?;
     reader.set(&mut config.log.format, "log.format", &log.format, one_of)?;
@@ -140,6 +146,12 @@ impl Reader<'_> {
         let Some(list) = list else { return Ok(None) };
         let parse = |text: &Spanned<String>| parse(&text.value).map_err(|problem| self.wrong(key, text, problem));
         list.iter().map(parse).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn trust(&self, to: &mut TrustSettings, trust: RawTrust) -> Result<(), ConfigError> {
+        to.bundles = self.list("trust.bundles", &trust.bundles, value::bundle)?.unwrap_or_default();
+        to.domains = self.list("trust.domains", &trust.domains, value::trust_domain)?.unwrap_or_default();
+        self.set(&mut to.expiry_warning, "trust.expiry_warning", &trust.expiry_warning, value::duration)
     }
 
     fn rule(

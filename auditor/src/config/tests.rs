@@ -1,6 +1,7 @@
 use std::{fs, path::Path};
 
 use super::{file::parse, *};
+use crate::certificates::sample::Authority;
 
 const RULES: &[&str] = &["unauthenticated-call", "plaintext-credential", "basic-credential"];
 
@@ -34,6 +35,7 @@ fn reads_every_key() {
     let text = r#"
 internal_networks: [10.0.0.0/8, "fd00::/8"]
 listen: "[::1]:9500"
+tls_plaintext: true
 capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
 limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50 }
 credentials:
@@ -46,11 +48,17 @@ rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
 jwt: { max_lifetime: 15m }
+trust: { bundles: [BUNDLE], domains: [prod.example, dev.example], expiry_warning: 30d }
 log: { level: debug, format: json }
 "#;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let bundle = directory.path().join("ca.pem");
+    fs::write(&bundle, Authority::new("CA").pem()).expect("written");
+    let text = text.replace("BUNDLE", &format!("{bundle:?}"));
     let config = load(text.as_bytes()).expect("valid");
     assert_eq!(config.internal_networks.as_ref().map(Vec::len), Some(2));
     assert_eq!(config.listen.to_string(), "[::1]:9500");
+    assert!(config.tls_plaintext);
     assert_eq!(config.capture.ring_bytes, 16 << 20);
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
@@ -65,6 +73,9 @@ log: { level: debug, format: json }
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });
     assert_eq!(config.jwt.max_lifetime, Duration::from_secs(900));
+    assert_eq!(config.trust.bundles.iter().map(|read| (&read.file, read.len())).collect::<Vec<_>>(), [(&bundle, 1)]);
+    assert_eq!(config.trust.domains, ["prod.example", "dev.example"]);
+    assert_eq!(config.trust.expiry_warning, Duration::from_secs(30 * 24 * 3600));
     assert_eq!(config.log, LogConfig { level: LogLevel::Debug, format: LogFormat::Json });
 
     let again = load(config.to_string().as_bytes()).expect("what is printed can be read");
@@ -81,7 +92,10 @@ fn the_printed_default_is_the_default() {
 fn says_where_and_what_was_meant() {
     for (text, expected) in [
         ("capture:\n  ring_byte: 8MiB\n", ":2:3: unknown key `ring_byte`; did you mean `ring_bytes`?"),
-        ("\n\ncolour: red\n", ":3:1: unknown key `colour`; keys here are internal_networks, listen, capture, limits, "),
+        (
+            "\n\ncolour: red\n",
+            ":3:1: unknown key `colour`; keys here are internal_networks, listen, tls_plaintext, capture, limits, ",
+        ),
         (
             "rules:\n  basic-credentials: {}\n",
             ":2:3: unknown rule `basic-credentials`; did you mean `basic-credential`?",
@@ -99,6 +113,13 @@ fn says_where_and_what_was_meant() {
         ("listen: 9477\n", ":1:9: listen: `9477` is not an address and a port; write 127.0.0.1:9477"),
         ("log: {level: loud}\n", ":1:14: log.level: `loud` is none of error, warn, info, debug, trace"),
         ("listen: a\nlisten: b\n", ":2:1: the key `listen` is there twice; keep one of them"),
+        (
+            "trust:\n  bundles:\n    - /nowhere/ca.pem\n",
+            ":3:7: trust.bundles: `/nowhere/ca.pem` cannot be read (no such file or directory); name a PEM file",
+        ),
+        ("trust: {domains: [spiffe://prod]}\n", ":1:19: trust.domains: `spiffe://prod` is not a trust domain; "),
+        ("trust: {expiry_warning: soon}\n", ":1:25: trust.expiry_warning: `soon` is not a duration; "),
+        ("trust: {bundle: [x]}\n", ":1:9: unknown key `bundle`; did you mean `bundles`?"),
         ("jwt: {max_lifetime: 0s}\n", ":1:21: jwt.max_lifetime: a lifetime of zero"),
         ("credentials:\n  api_key_headers: ['x y']\n", ":2:21: credentials.api_key_headers: `x` is not a header name"),
     ] {
@@ -170,7 +191,8 @@ fn a_flag_wins_over_the_file() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("auditor.yaml");
     fs::write(&file, "capture: {ring_bytes: 16MiB, poll_interval: 10ms}\nlisten: 127.0.0.1:1\n").expect("written");
-    let common = CommonFlags { config: Some(file), max_series: Some(7), ..CommonFlags::default() };
+    let trust_domains = Some(vec!["prod.example".to_owned()]);
+    let common = CommonFlags { config: Some(file), max_series: Some(7), trust_domains, ..CommonFlags::default() };
     let live = LiveFlags { ring_bytes: Some(1 << 20), ..LiveFlags::default() };
     let serve = ServeFlags { listen: Some("127.0.0.1:2".parse().expect("an address")) };
     let config = resolve(&common, &live, &serve, RULES).expect("valid");
@@ -178,10 +200,21 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
     assert_eq!(config.listen.port(), 2);
     assert_eq!(config.limits.series, 7);
+    assert_eq!(config.trust.domains, ["prod.example"]);
 }
 
 #[test]
 fn places_without_a_line_print_the_file_alone() {
     let error = parse(Path::new("x.yaml"), "a: 1\n---\nb: 2\n").expect_err("refused").to_string();
     assert!(error.starts_with("x.yaml"), "{error}");
+}
+
+#[test]
+fn tls_plaintext_is_off_unless_it_is_asked_for() {
+    assert!(!Config::default().tls_plaintext);
+    let with = |flag| {
+        let live = LiveFlags { tls_plaintext: flag, ..LiveFlags::default() };
+        resolve(&CommonFlags::default(), &live, &ServeFlags::default(), &[]).expect("valid").tls_plaintext
+    };
+    assert_eq!([with(None), with(Some(true)), with(Some(false))], [false, true, false]);
 }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 
+use crate::certificates::{Bundle, is_trust_domain};
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -16,16 +18,21 @@ const HEAD_BYTES: std::ops::RangeInclusive<u64> = 256..=auditor_abi::record::PAY
 const COUNT: std::ops::RangeInclusive<u64> = 1..=100_000_000;
 const BUFFERED_BYTES: std::ops::RangeInclusive<u64> = MIB..=64 * GIB;
 const POLL_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
+const DAY: i64 = 24 * 3600;
 const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A span of time such as `5ms`, `1h` or `1h 30m`; never negative, at most ten years.
+/// A span of time such as `5ms`, `1h 30m` or `7d`, a day being 24 hours; never negative, at most ten years.
 ///
 /// # Errors
 /// What is wrong with the text and what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let hint = "write a number and a unit, such as 5ms, 30s, 15m or 1h";
-    let signed: jiff::SignedDuration =
-        text.trim().parse().map_err(|_| format!("`{}` is not a duration; {hint}", shown(text)))?;
+    let hint = "write a number and a unit, such as 5ms, 30s, 15m, 1h or 7d";
+    let bad = || format!("`{}` is not a duration; {hint}", shown(text));
+    let whole_days = text.trim().strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let signed = match whole_days {
+        Some(days) => jiff::SignedDuration::from_secs(i64::from(days) * DAY),
+        None => text.trim().parse().map_err(|_| bad())?,
+    };
     let span = Duration::try_from(signed).map_err(|_| format!("`{}` is negative; {hint}", shown(text)))?;
     if span > TEN_YEARS {
         return Err(format!("`{}` is longer than ten years; {hint}", shown(text)));
@@ -190,6 +197,25 @@ pub fn parameter_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A trust bundle: a PEM file with the certificates of issuers.
+///
+/// # Errors
+/// What is wrong with the file, and what to do.
+pub fn bundle(text: &str) -> Result<Bundle, String> {
+    Bundle::read(text)
+}
+
+/// The name of a SPIFFE trust domain.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn trust_domain(text: &str) -> Result<String, String> {
+    if !is_trust_domain(text) {
+        return Err(format!("`{}` is not a trust domain; write its name alone, such as prod.example", shown(text)));
+    }
+    Ok(text.to_owned())
+}
+
 /// What is shown of a name that is none: a value pasted behind it may be a secret, and stays out of messages.
 fn name_of(text: &str) -> String {
     shown(text.split([':', '=', ' ', ';']).next().unwrap_or_default())
@@ -206,9 +232,13 @@ pub fn show_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-/// A duration as people write it: `5ms`, `1h 30m`.
+/// A duration as people write it: `5ms`, `1h 30m`, `7d`.
 #[must_use]
 pub fn show_duration(span: Duration) -> String {
+    let day = DAY.unsigned_abs();
+    if span.subsec_nanos() == 0 && span.as_secs() >= day && span.as_secs().is_multiple_of(day) {
+        return format!("{}d", span.as_secs() / day);
+    }
     jiff::SignedDuration::try_from(span).map_or_else(|_| format!("{}s", span.as_secs()), |signed| format!("{signed:#}"))
 }
 
@@ -242,17 +272,19 @@ mod tests {
             ("1h 30m", Duration::from_secs(5400)),
             ("90s", Duration::from_secs(90)),
             (" 250us ", Duration::from_micros(250)),
+            ("7d", Duration::from_secs(7 * 24 * 3600)),
+            ("0d", Duration::ZERO),
         ] {
             assert_eq!(duration(text), Ok(expected), "{text:?}");
         }
-        for text in ["", "5", "ms", "-5s", "5 parsecs", "1000000h", "∞"] {
+        for text in ["", "5", "ms", "-5s", "5 parsecs", "1000000h", "∞", "-1d", "4000d", "d", "99999999999d"] {
             assert!(duration(text).is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
     fn shows_what_it_reads() {
-        for text in ["5ms", "1h", "1h 30m"] {
+        for text in ["5ms", "1h", "1h 30m", "23h", "7d", "3650d"] {
             assert_eq!(show_duration(duration(text).unwrap()), text);
         }
         for text in ["8MiB", "16KiB", "1GiB", "1000B", "0B"] {
@@ -315,6 +347,14 @@ mod tests {
         assert_eq!(parameter_name("api_key"), Ok("api_key".to_owned()));
         let message = parameter_name("api_key=hunter2").unwrap_err();
         assert!(message.contains("api_key") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn trust_domains_are_names() {
+        assert_eq!(trust_domain("prod.example"), Ok("prod.example".to_owned()));
+        for text in ["", "spiffe://prod.example", "Prod", "a b"] {
+            assert!(trust_domain(text).unwrap_err().ends_with("such as prod.example"), "{text:?} was taken");
+        }
     }
 
     #[test]

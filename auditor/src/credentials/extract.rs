@@ -165,6 +165,13 @@ impl Extractor {
         found.credentials
     }
 
+    /// The credential that a client certificate is, accepted at the TLS layer; `leaf` is its bytes, where they were visible.
+    #[must_use]
+    pub fn client_certificate(&self, leaf: Option<&[u8]>) -> Credential {
+        let fingerprint = leaf.map(|leaf| self.key.fingerprint(leaf)).unwrap_or_default();
+        Credential { kind: CredentialKind::Mtls, carrier: "tls:client-certificate".into(), fingerprint, claims: None }
+    }
+
     /// Whether [`Self::extract`] looked at all of a request: when it did not, a credential may stand in what was left out.
     #[must_use]
     pub fn looks_at_all(&self, request: &Request, found: &[Credential]) -> bool {

@@ -10,7 +10,7 @@ use base64::{
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::{Claims, shape::shown};
+use super::{Claims, Profile, shape::shown};
 
 /// Longest header part that is decoded, characters.
 const HEADER_LIMIT: usize = 4096;
@@ -85,20 +85,34 @@ pub(super) fn read(token: &[u8]) -> Option<Claims> {
         _ => return None,
     };
     let mut claims = Claims::default();
-    read_part(header, HEADER_LIMIT, |name, value| {
-        if name == "alg" {
-            claims.alg = value.text();
-        }
+    read_part(header, HEADER_LIMIT, |name, value| match name {
+        "alg" => claims.alg = value.text(),
+        "enc" => claims.enc = value.text(),
+        "kid" => claims.kid = value.text(),
+        _ => {}
     })?;
     claims.alg.as_ref()?;
     if !encrypted {
         let mut body = Claims::default();
         if read_part(payload, PAYLOAD_LIMIT, |name, value| body.take(name, value)).is_some() {
-            claims = Claims { alg: claims.alg, readable: true, ..body };
+            claims = Claims { alg: claims.alg, enc: claims.enc, kid: claims.kid, readable: true, ..body };
+            claims.profile = profile(claims.sub.as_deref());
             claims.lifetime_seconds = claims.exp.zip(claims.iat).map(|(exp, iat)| exp.saturating_sub(iat));
         }
     }
     Some(claims)
+}
+
+/// By what its subject is named.
+fn profile(subject: Option<&str>) -> Option<Profile> {
+    let subject = subject?;
+    if subject.starts_with("spiffe://") {
+        Some(Profile::SpiffeJwtSvid)
+    } else if subject.starts_with("system:serviceaccount:") {
+        Some(Profile::KubernetesServiceAccount)
+    } else {
+        None
+    }
 }
 
 /// Decodes one part and hands its members out; `None` when it is no JSON object.
@@ -127,6 +141,10 @@ impl Claims {
             "sub" => self.sub = value.text(),
             "aud" => self.aud = value.list(false),
             "scope" | "scp" if self.scope.is_empty() => self.scope = value.list(true),
+            "roles" | "permissions" if self.roles.is_empty() => self.roles = value.list(true),
+            "azp" | "client_id" if self.client_id.is_none() => self.client_id = value.text(),
+            "act" => self.act = value.subject(),
+            "cnf" => self.cnf = value.first_member(),
             "exp" => self.exp = value.number(),
             "nbf" => self.nbf = value.number(),
             "iat" => self.iat = value.number(),
@@ -156,6 +174,27 @@ impl<'de, F: FnMut(&str, Value<'de>)> Visitor<'de> for Members<F> {
     }
 }
 
+/// Members of headers and payloads that are read.
+const KNOWN: [&str; 17] = [
+    "act",
+    "alg",
+    "aud",
+    "azp",
+    "client_id",
+    "cnf",
+    "enc",
+    "exp",
+    "iat",
+    "iss",
+    "kid",
+    "nbf",
+    "permissions",
+    "roles",
+    "scope",
+    "scp",
+    "sub",
+];
+
 /// A member's name. The values of all others are skipped without being copied.
 enum Name {
     Known(&'static str),
@@ -173,8 +212,7 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Name, E> {
-                let known = ["alg", "enc", "iss", "sub", "aud", "scope", "scp", "exp", "nbf", "iat"];
-                Ok(known.into_iter().find(|name| *name == text).map_or(Name::Other, Name::Known))
+                Ok(KNOWN.into_iter().find(|name| *name == text).map_or(Name::Other, Name::Known))
             }
         }
         deserializer.deserialize_identifier(NameVisitor)
@@ -186,6 +224,8 @@ enum Value<'a> {
     Number(i64),
     Text(Cow<'a, str>),
     List(Vec<Box<str>>),
+    /// An object: its first member's name, and its `sub`.
+    Object(Option<Box<str>>, Option<Box<str>>),
     Other,
 }
 
@@ -193,6 +233,20 @@ impl Value<'_> {
     fn text(self) -> Option<Box<str>> {
         match self {
             Self::Text(text) => Some(shown(&text)),
+            _ => None,
+        }
+    }
+
+    fn subject(self) -> Option<Box<str>> {
+        match self {
+            Self::Object(_, subject) => subject,
+            _ => None,
+        }
+    }
+
+    fn first_member(self) -> Option<Box<str>> {
+        match self {
+            Self::Object(first, _) => first,
             _ => None,
         }
     }
@@ -275,8 +329,16 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Other)
+        let (mut first, mut subject) = (None, None);
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            if name == "sub" {
+                subject = map.next_value::<Value<'_>>()?.text();
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            first = first.or_else(|| Some(shown(&name)));
+        }
+        Ok(Value::Object(first, subject))
     }
 }
 
@@ -306,6 +368,24 @@ pub(crate) mod tests {
         assert_eq!((claims.exp, claims.iat, claims.nbf), (Some(1000), Some(700), Some(600)));
         assert_eq!(claims.lifetime_seconds, Some(300));
         assert!(claims.readable);
+    }
+
+    #[test]
+    fn who_it_was_issued_to_who_acts_and_how_it_is_bound_are_read() {
+        let token = token(
+            r#"{"alg":"ES256","kid":"2026-11"}"#,
+            r#"{"sub":"spiffe://example.org/ns/shop/sa/cart","azp":"web","client_id":"late","roles":["reader"],"permissions":["x"],"act":{"iss":"i","sub":"cart","act":{"sub":"gate"}},"cnf":{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}}"#,
+            "c2ln",
+        );
+        let svid = read(token.as_bytes()).expect("a token");
+        assert_eq!((svid.kid.as_deref(), svid.client_id.as_deref()), (Some("2026-11"), Some("web")));
+        assert_eq!((svid.act.as_deref(), svid.cnf.as_deref()), (Some("cart"), Some("x5t#S256")));
+        assert_eq!((svid.roles, svid.profile), (vec!["reader".into()], Some(Profile::SpiffeJwtSvid)));
+        let account = claims(r#"{"sub":"system:serviceaccount:shop:cart","act":7,"cnf":{}}"#);
+        assert_eq!(account.profile, Some(Profile::KubernetesServiceAccount));
+        assert_eq!((account.act, account.cnf), (None, None));
+        let encrypted = format!("{}.a.b.c.d", BASE64URL.encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#));
+        assert_eq!(read(encrypted.as_bytes()).expect("a token").enc.as_deref(), Some("A256GCM"));
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Masker<'_> {
         let (head, rest) = token.split_at_mut(header);
         let (body, tail) = rest.split_at_mut(payload + 1);
         let body = &mut body[1..];
-        if !write_part(head, &[serde_json::json!({ "alg": claims.alg })]) {
+        if !write_part(head, &[safe_header(claims), serde_json::json!({ "alg": claims.alg })]) {
             return self.fill(token);
         }
         if claims.readable {
@@ -209,6 +209,13 @@ impl Masker<'_> {
     }
 }
 
+/// What is safe of a token's header.
+fn safe_header(claims: &Claims) -> serde_json::Value {
+    let members = [("alg", &claims.alg), ("enc", &claims.enc), ("kid", &claims.kid)];
+    let present = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));
+    serde_json::Value::Object(present.collect())
+}
+
 /// The safe claims as short as they can be written, and those of time alone.
 fn safe_claims(claims: &Claims) -> [serde_json::Value; 2] {
     let mut all = serde_json::Map::new();
@@ -219,7 +226,7 @@ fn safe_claims(claims: &Claims) -> [serde_json::Value; 2] {
             times.insert(name.into(), time.into());
         }
     }
-    for (name, text) in [("iss", &claims.iss), ("sub", &claims.sub)] {
+    for (name, text) in [("iss", &claims.iss), ("sub", &claims.sub), ("azp", &claims.client_id)] {
         if let Some(text) = text {
             all.insert(name.into(), (**text).into());
         }
@@ -229,8 +236,16 @@ fn safe_claims(claims: &Claims) -> [serde_json::Value; 2] {
         [one] => drop(all.insert("aud".into(), (**one).into())),
         list => drop(all.insert("aud".into(), list.iter().map(|text| &**text).collect())),
     }
-    if !claims.scope.is_empty() {
-        all.insert("scp".into(), claims.scope.join(" ").into());
+    for (name, words) in [("scp", &claims.scope), ("roles", &claims.roles)] {
+        if !words.is_empty() {
+            all.insert(name.into(), words.join(" ").into());
+        }
+    }
+    if let Some(actor) = &claims.act {
+        all.insert("act".into(), serde_json::json!({ "sub": actor }));
+    }
+    if let Some(method) = &claims.cnf {
+        all.insert("cnf".into(), serde_json::Value::Object([((**method).into(), 0.into())].into_iter().collect()));
     }
     [all.into(), times.into()]
 }

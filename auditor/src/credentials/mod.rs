@@ -31,10 +31,13 @@ pub use self::{
 pub struct Credential {
     /// What it is.
     pub kind: CredentialKind,
-    /// Where it was: `header:authorization`, `cookie:sid`, `query:api_key`, `path:jsessionid`, `userinfo`.
+    /// Where it was: `header:authorization`, `cookie:sid`, `query:api_key`, `path:jsessionid`, `userinfo`,
+    /// `tls:client-certificate`.
     pub carrier: Arc<str>,
     /// Keyed hash of the value, 16 hexadecimal digits: equal values have equal fingerprints within one installation. Where
-    /// every call carries a fresh proof (Digest, signatures), of the name of the key or user, if it is there.
+    /// every call carries a fresh proof (Digest, signatures), of the name of the key or user, if it is there. Left out of records where there is nothing to hash: a client certificate
+    /// that TLS 1.3 encrypts.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub fingerprint: Box<str>,
     /// Claims of a JWT that are safe to show.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,8 @@ pub enum CredentialKind {
     HttpSignature,
     /// A JWT in a header other than `Authorization`.
     InternalJwt,
+    /// A client certificate that TLS accepted.
+    Mtls,
     /// SPNEGO: Kerberos or NTLM (RFC 4559).
     Negotiate,
     /// Another `Authorization` scheme.
@@ -71,11 +76,27 @@ pub enum CredentialKind {
     SessionCookie,
 }
 
+/// Kinds of token that say by themselves who issued them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// A Kubernetes service account's: the subject is `system:serviceaccount:NAMESPACE:NAME`.
+    KubernetesServiceAccount,
+    /// A SPIFFE JWT-SVID: the subject is a SPIFFE ID.
+    SpiffeJwtSvid,
+}
+
 /// JWT claims that are safe to show. Strings are cut at 128 bytes, lists at 16 entries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Claims {
     /// Header `alg`.
     pub alg: Option<Box<str>>,
+    /// Header `enc`: the token is encrypted (RFC 7516 section 4.1.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enc: Option<Box<str>>,
+    /// Header `kid`: which key signed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kid: Option<Box<str>>,
     /// Issuer.
     pub iss: Option<Box<str>>,
     /// Audiences.
@@ -84,6 +105,21 @@ pub struct Claims {
     pub sub: Option<Box<str>>,
     /// Scopes, from `scope` or `scp`.
     pub scope: Vec<Box<str>>,
+    /// Roles and permissions, from `roles` or `permissions`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Box<str>>,
+    /// The client it was issued to: `azp` (OpenID Connect Core section 2) or `client_id` (RFC 8693 section 4.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<Box<str>>,
+    /// Who acts on the subject's behalf: `sub` of `act` (RFC 8693 section 4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<str>>,
+    /// How it is bound to a key, such as `jkt` or `x5t#S256`: the first member of `cnf` (RFC 7800 section 3.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Box<str>>,
+    /// Whose kind of token it is, where it can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// `exp` minus `iat`, seconds; `None` when either is absent.
     pub lifetime_seconds: Option<i64>,
     /// Expiry, seconds since the Unix epoch (RFC 7519 section 4.1.4).

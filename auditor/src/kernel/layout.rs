@@ -3,7 +3,10 @@
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use auditor_abi::layout::{ABSENT, FIELDS, Field, ITERATOR_FIELDS};
+use auditor_abi::{
+    layout::{ABSENT, FIELDS, Field, ITERATOR_FIELDS},
+    plaintext,
+};
 
 use super::btf::{Btf, BtfError};
 
@@ -73,6 +76,10 @@ pub enum LayoutError {
 /// Resolves every member of [`FIELDS`] and [`ITERATOR_FIELDS`].
 #[must_use]
 pub fn resolve(btf: &Btf<'_>) -> Layout {
+    resolved(btf, wanted)
+}
+
+fn resolved<F: Iterator<Item = Field>>(btf: &Btf<'_>, wanted: fn() -> F) -> Layout {
     let mut names: Vec<&str> = wanted().map(|field| field.structure).collect();
     names.sort_unstable();
     names.dedup();
@@ -96,6 +103,18 @@ pub fn resolve(btf: &Btf<'_>) -> Layout {
 /// # Errors
 /// When the file cannot be read or is not BTF. [`Layout::absent`] is what to go on with.
 pub fn from_file(path: &Path) -> Result<Layout, LayoutError> {
+    read(path, resolve)
+}
+
+/// Like [`from_file`], of the members that the programs for TLS plaintext read.
+///
+/// # Errors
+/// As [`from_file`].
+pub fn for_plaintext(path: &Path) -> Result<Layout, LayoutError> {
+    read(path, |btf| resolved(btf, wanted_for_plaintext))
+}
+
+fn read(path: &Path, resolve: fn(&Btf<'_>) -> Layout) -> Result<Layout, LayoutError> {
     let name = || path.display().to_string();
     let file = |reason| LayoutError::File { path: name(), reason };
     let mut bytes = Vec::new();
@@ -119,6 +138,12 @@ impl Layout {
             })
             .collect();
         Self { offsets: wanted().map(|field| (field.global, ABSENT)).collect(), missing }
+    }
+
+    /// Nothing is known of what the programs for TLS plaintext read.
+    #[must_use]
+    pub fn absent_for_plaintext() -> Self {
+        Self { offsets: wanted_for_plaintext().map(|field| (field.global, ABSENT)).collect(), missing: Vec::new() }
     }
 
     /// Name and value of every offset global, [`FIELDS`] first; [`ABSENT`] where it is not known.
@@ -187,4 +212,8 @@ impl Loss {
 
 fn wanted() -> impl Iterator<Item = Field> {
     FIELDS.into_iter().chain(ITERATOR_FIELDS)
+}
+
+fn wanted_for_plaintext() -> impl Iterator<Item = Field> {
+    wanted().filter(|field| plaintext::SHARED_FIELDS.contains(&field.global)).chain(plaintext::FIELDS)
 }

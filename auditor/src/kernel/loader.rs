@@ -12,7 +12,7 @@ use std::{
 use auditor_abi::{counters, names, record::SocketRow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, ProgramError},
     sys::Stats,
 };
@@ -82,6 +82,8 @@ impl LoadError {
 pub struct Programs {
     ebpf: Ebpf,
     losses: PerCpuArray<MapData, u64>,
+    /// The kernel empties a program array once nobody has it open.
+    _tail_calls: Vec<ProgramArray<MapData>>,
     /// Keeps the kernel's run-time statistics on while it lives.
     statistics: Option<std::os::fd::OwnedFd>,
 }
@@ -98,7 +100,7 @@ pub struct RunTime {
 }
 
 /// The ring buffer, to be read by one thread.
-pub struct Ring(RingBuf<MapData>);
+pub struct Ring(pub(super) RingBuf<MapData>);
 
 impl Ring {
     /// The next record, if there is one; its memory is given back to the kernel when it is dropped.
@@ -121,13 +123,17 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Programs, Ring), LoadEr
         loader.override_global(name, offset, true);
     }
     let mut ebpf = loader.load(object).map_err(object_error)?;
-    for program in [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS] {
+    for program in PROGRAMS {
         cgroup_program(&mut ebpf, program)?.load().map_err(|error| program_error(program, error))?;
     }
+    let tail_calls = vec![
+        tail_call(&mut ebpf, names::MAP_TLS_EGRESS, names::PROGRAM_TLS_EGRESS)?,
+        tail_call(&mut ebpf, names::MAP_TLS_INGRESS, names::PROGRAM_TLS_INGRESS)?,
+    ];
     let ring = take_map(&mut ebpf, names::MAP_RECORDS)?;
     let ring = RingBuf::try_from(ring).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, names::MAP_COUNTERS)?).map_err(map_error)?;
-    Ok((Programs { ebpf, losses, statistics: None }, Ring(ring)))
+    Ok((Programs { ebpf, losses, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
 }
 
 impl Programs {
@@ -173,7 +179,7 @@ impl Programs {
         Ok(())
     }
 
-    /// Run time of each capture program; zero while statistics are off.
+    /// Run time of each capture program, with those it calls; zero while statistics are off.
     #[must_use]
     pub fn run_times(&self) -> Vec<RunTime> {
         [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS]
@@ -188,7 +194,7 @@ impl Programs {
     /// Instructions the verifier walked through for each capture program; `None` before kernel 5.16.
     #[must_use]
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
-        [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS]
+        PROGRAMS
             .into_iter()
             .filter_map(|name| Some((name, self.ebpf.program(name)?.info().ok()?.verified_instruction_count())))
             .collect()
@@ -251,6 +257,10 @@ impl SocketSource for SocketLister {
     }
 }
 
+/// The capture programs: those that are attached, and those they call.
+const PROGRAMS: [&str; 4] =
+    [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS, names::PROGRAM_TLS_EGRESS, names::PROGRAM_TLS_INGRESS];
+
 /// Bytes of a ring nobody writes to: the smallest the kernel makes, one page.
 const SMALLEST_RING: u32 = 4096;
 
@@ -261,29 +271,38 @@ fn cgroup_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
         .map_err(|error: ProgramError| program_error(name, error))
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
+/// Makes `program` the one that `map` calls.
+fn tail_call(ebpf: &mut Ebpf, map: &str, program: &'static str) -> Result<ProgramArray<MapData>, LoadError> {
+    let mut array = ProgramArray::try_from(take_map(ebpf, map)?).map_err(map_error)?;
+    let failed = |error: ProgramError| program_error(program, error);
+    let fd = cgroup_program(ebpf, program)?.fd().map_err(failed)?;
+    array.set(0, fd, 0).map_err(map_error)?;
+    Ok(array)
+}
+
+pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
     ebpf.take_map(name).ok_or_else(|| LoadError::Object { message: format!("map {name} is not in it") })
 }
 
-fn missing(program: &'static str) -> LoadError {
+pub(super) fn missing(program: &'static str) -> LoadError {
     LoadError::Program { program, message: "it is not in the eBPF object; rebuild it".into() }
 }
 
-fn object_error(error: aya::EbpfError) -> LoadError {
+pub(super) fn object_error(error: aya::EbpfError) -> LoadError {
     if let Some(source) = permission(&error) {
         return LoadError::Permission { what: "creating the maps".into(), source };
     }
     LoadError::Object { message: chain(&error) }
 }
 
-fn map_error(error: aya::maps::MapError) -> LoadError {
+pub(super) fn map_error(error: aya::maps::MapError) -> LoadError {
     LoadError::Object { message: chain(&error) }
 }
 
 /// Bytes of the verifier's log that are shown: its end says what is wrong.
 const LOG_TAIL: usize = 2000;
 
-fn program_error(program: &'static str, error: ProgramError) -> LoadError {
+pub(super) fn program_error(program: &'static str, error: ProgramError) -> LoadError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod layout;
 pub mod loader;
 pub mod object;
+pub mod plaintext;
 pub mod probe;
 
 #[cfg(test)]

@@ -5,11 +5,18 @@
 struct Aligned<T: ?Sized>(T);
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/auditor.bpf.o")));
+static PLAINTEXT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plaintext.bpf.o")));
 
 /// The eBPF object, 8-byte aligned; `None` when this binary was built without one, and so cannot capture live.
 #[must_use]
 pub fn object() -> Option<&'static [u8]> {
     (!OBJECT.0.is_empty()).then_some(&OBJECT.0)
+}
+
+/// The object of TLS plaintext, likewise.
+#[must_use]
+pub fn plaintext() -> Option<&'static [u8]> {
+    (!PLAINTEXT.0.is_empty()).then_some(&PLAINTEXT.0)
 }
 
 #[cfg(test)]
@@ -18,9 +25,11 @@ mod tests {
 
     #[test]
     fn an_embedded_object_is_an_aligned_elf_file() {
-        assert_eq!(OBJECT.0.as_ptr().align_offset(8), 0, "the object is not 8-byte aligned");
-        if let Some(object) = object() {
-            assert_eq!(object.get(..4), Some(b"\x7fELF".as_slice()));
+        for (embedded, object) in [(&OBJECT.0, object()), (&PLAINTEXT.0, plaintext())] {
+            assert_eq!(embedded.as_ptr().align_offset(8), 0, "the object is not 8-byte aligned");
+            if let Some(object) = object {
+                assert_eq!(object.get(..4), Some(b"\x7fELF".as_slice()));
+            }
         }
     }
 }

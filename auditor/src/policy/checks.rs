@@ -10,6 +10,7 @@ use super::{
         BASIC_CREDENTIAL, CORS_ON_INTERNAL, CREDENTIAL_IN_URL, JWT_EXPIRED_ACCEPTED, JWT_LONG_LIVED, JWT_NO_EXPIRY,
         JWT_NOT_YET_VALID, JWT_UNSIGNED, PLAINTEXT_CREDENTIAL, STATIC_API_KEY, UNAUTHENTICATED_CALL, severity,
     },
+    seconds,
 };
 use crate::{
     attribution::Attributed,
@@ -27,8 +28,8 @@ pub(super) struct Call<'a> {
     pub(super) response: Option<&'a Response>,
     pub(super) credentials: &'a [Credential],
     pub(super) outcome: Outcome,
-    /// The bytes did not leave the node.
-    pub(super) on_node: bool,
+    /// The bytes left the node, and not within TLS.
+    pub(super) in_clear: bool,
     /// Seconds since the Unix epoch.
     pub(super) now: i64,
 }
@@ -103,7 +104,7 @@ pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
                     format!("{} in {carrier}", word(credential))
                 });
             }
-            if !call.on_node {
+            if call.in_clear {
                 let detail = || format!("{} in {carrier}, unencrypted between nodes", word(credential));
                 defects.add(PLAINTEXT_CREDENTIAL, severity(PLAINTEXT_CREDENTIAL), detail);
             }
@@ -147,6 +148,7 @@ fn is_reusable(credential: &Credential) -> bool {
         | CredentialKind::Digest
         | CredentialKind::Dpop
         | CredentialKind::HttpSignature
+        | CredentialKind::Mtls
         | CredentialKind::Negotiate
         | CredentialKind::Other => false,
     }
@@ -200,10 +202,6 @@ fn must_not_be_accepted(
         Outcome::Failed => defects.add(rule, Severity::Medium, detail),
         Outcome::Refused | Outcome::Unanswered => {}
     }
-}
-
-fn seconds(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A call without proof of identity.

@@ -8,11 +8,13 @@
 //!   callee went by is not visible. A reusable secret in clear between nodes is something against it, too.
 
 mod checks;
+pub mod examples;
 pub mod route;
 pub mod rules;
+mod settings;
+mod tls;
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -20,76 +22,30 @@ use std::{
 use auditor_wire::{
     exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason},
     segment::Timestamp,
-    tls,
+    tls::Facts,
 };
 
-use self::checks::Call;
+use self::{checks::Call, tls::Handshake};
 use crate::{
     attribution::Attributed,
-    credentials::{Extractor, shape::shown_within},
+    certificates::Reader,
+    credentials::{Credential, Extractor, shape::shown_within},
     judgement::{
-        Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport, Verdict,
+        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Transport, Verdict,
     },
 };
 
+pub use self::settings::{RuleSettings, Settings, TrustSettings};
+
 /// Longest authority and server name that is shown, bytes.
 const NAME_BYTES: usize = 255;
-
-/// What the rules measure calls against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Longest lifetime of a token that is not `jwt-long-lived`.
-    pub jwt_lifetime: Duration,
-    /// How far clocks may be apart.
-    pub clock_leeway: Duration,
-    /// Words in a path that administration goes by; compared without case with the words between a path's punctuation.
-    pub admin_words: Vec<String>,
-    /// Rules that differ from their defaults, by id.
-    pub rules: BTreeMap<&'static str, RuleSettings>,
-}
-
-/// How a rule differs from its default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleSettings {
-    /// Severity of each of its findings; `None`: as the rule says.
-    pub severity: Option<Severity>,
-    /// Whether it is looked at. A rule that is not weakens no credential either.
-    pub enabled: bool,
-}
-
-impl Default for RuleSettings {
-    fn default() -> Self {
-        Self { severity: None, enabled: true }
-    }
-}
-
-impl Settings {
-    /// The severity of a finding of `rule` that would be of severity `level` by default; `None` where the rule is not looked
-    /// at.
-    fn severity(&self, rule: &str, level: Severity) -> Option<Severity> {
-        let settings = self.rules.get(rule).copied().unwrap_or_default();
-        settings.enabled.then(|| settings.severity.unwrap_or(level))
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let words = "admin administration administrator actuator console debug heapdump threaddump jolokia manage management \
-                     phpmyadmin pprof shutdown superuser sysadmin sudo";
-        Self {
-            jwt_lifetime: Duration::from_secs(3600),
-            clock_leeway: Duration::from_secs(60),
-            admin_words: words.split_ascii_whitespace().map(str::to_owned).collect(),
-            rules: BTreeMap::new(),
-        }
-    }
-}
 
 /// Judges calls and connections, each on its own.
 #[derive(Debug)]
 pub struct Judge {
     settings: Settings,
     extractor: Extractor,
+    certificates: Reader,
     external_exchanges: AtomicU64,
     external_connections: AtomicU64,
 }
@@ -98,7 +54,9 @@ impl Judge {
     /// A judge.
     #[must_use]
     pub fn new(settings: Settings, extractor: Extractor) -> Self {
-        Self { settings, extractor, external_exchanges: AtomicU64::new(0), external_connections: AtomicU64::new(0) }
+        let certificates = Reader::new(&settings.trust.bundles);
+        let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { settings, extractor, certificates, external_exchanges, external_connections }
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
@@ -129,37 +87,12 @@ impl Judge {
         let on_node = checks::on_node(&call);
         let Attributed { observed: exchange, source, destination } = call;
         let outcome = outcome(exchange.response.as_ref());
-        let credentials = exchange.request.as_ref().map(|request| self.extractor.extract(request)).unwrap_or_default();
-        let mut findings = Vec::new();
-        let mut proof = Proof::None;
-        let mut unknown = exchange.unknown;
-        if let Some(request) = &exchange.request {
-            let response = exchange.response.as_ref();
-            let now = unix_seconds(exchange.time);
-            let call =
-                Call { settings: &self.settings, request, response, credentials: &credentials, outcome, on_node, now };
-            let defects = checks::credentials(&call);
-            proof = match credentials.iter().any(|credential| checks::counts(credential, request)) {
-                true if defects.weak => Proof::Weak,
-                true => Proof::Sound,
-                false => Proof::None,
-            };
-            findings = defects.findings;
-            if proof == Proof::None && !self.extractor.looks_at_all(request, &credentials) {
-                unknown = unknown.or(Some(UnknownReason::HeadTruncated));
-            }
-            if proof == Proof::None && unknown.is_none() {
-                findings.extend(checks::unauthenticated(&call));
-            }
-        }
+        let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
+        let Proven { mut credentials, proof, unknown, mut findings } =
+            self.proven(&exchange, on_node, outcome, handshake.as_ref());
+        credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
         findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
-        findings.retain_mut(|finding| match self.settings.severity(finding.rule, finding.severity) {
-            Some(severity) => {
-                finding.severity = severity;
-                true
-            }
-            None => false,
-        });
+        self.weigh(&mut findings);
         let (verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
         Some(Judgement {
             kind: Kind::Exchange,
@@ -177,7 +110,7 @@ impl Judge {
                 status: response.status,
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
             }),
-            transport: Transport { security: Security::Plaintext, sni: None, alpn: None },
+            transport: handshake.map_or(bare(Security::Plaintext), Handshake::into_transport),
             credentials,
             verdict,
             unknown_reason: unknown_reason.map(UnknownReason::as_str),
@@ -187,50 +120,133 @@ impl Judge {
         })
     }
 
-    /// Judges a connection without readable calls: its verdict is `unknown`. What a callee did with what cannot be read is
-    /// not known either; its outcome is `unanswered`, no response was seen.
+    /// What a call proves, by what is in its request and by the TLS connection that carried it.
+    fn proven(
+        &self,
+        exchange: &Exchange,
+        on_node: bool,
+        outcome: Outcome,
+        handshake: Option<&Handshake<'_>>,
+    ) -> Proven {
+        let mut proven =
+            Proven { credentials: Vec::new(), proof: Proof::None, unknown: exchange.unknown, findings: Vec::new() };
+        if let Some(handshake) = handshake.filter(|handshake| handshake.credential().is_some()) {
+            let defects = handshake.defects();
+            proven.proof = if self.weakens(&defects) { Proof::Weak } else { Proof::Sound };
+            proven.findings = tls::inside(defects, outcome);
+        }
+        let Some(request) = &exchange.request else { return proven };
+        let credentials = self.extractor.extract(request);
+        let call = Call {
+            settings: &self.settings,
+            request,
+            response: exchange.response.as_ref(),
+            credentials: &credentials,
+            outcome,
+            in_clear: handshake.is_none() && !on_node,
+            now: unix_seconds(exchange.time),
+        };
+        let defects = checks::credentials(&call);
+        if credentials.iter().any(|credential| checks::counts(credential, request)) {
+            proven.proof = if defects.weak || proven.proof == Proof::Weak { Proof::Weak } else { Proof::Sound };
+        }
+        proven.findings.extend(defects.findings);
+        if proven.proof == Proof::None {
+            if !self.extractor.looks_at_all(request, &credentials) {
+                proven.unknown = proven.unknown.or(Some(UnknownReason::HeadTruncated));
+            }
+            proven.unknown = proven.unknown.or_else(|| handshake.and_then(Handshake::unknown));
+            if proven.unknown.is_none() {
+                proven.findings.extend(checks::unauthenticated(&call));
+            }
+        }
+        proven.credentials = credentials;
+        proven
+    }
+
+    fn handshake(&self, facts: &Facts, time: Timestamp) -> Handshake<'_> {
+        Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, unix_seconds(time))
+    }
+
+    /// Whether one of the findings is of a rule that is looked at.
+    fn weakens(&self, findings: &[Finding]) -> bool {
+        findings.iter().any(|finding| self.settings.severity(finding.rule, finding.severity).is_some())
+    }
+
+    /// Gives findings the severities of the settings and drops those of rules that are not looked at.
+    fn weigh(&self, findings: &mut Vec<Finding>) {
+        findings.retain_mut(|finding| match self.settings.severity(finding.rule, finding.severity) {
+            Some(severity) => {
+                finding.severity = severity;
+                true
+            }
+            None => false,
+        });
+    }
+
+    /// Judges a connection without readable calls. Of TLS it says what the client proved and whether the server went on; of
+    /// any other its verdict is `unknown` and its outcome `unanswered`: what a callee did with what cannot be read is not known.
     ///
     /// `None` when a party is external, which is counted, and for an upgraded connection: its call is judged as an exchange.
     #[must_use]
     pub fn connection(&self, connection: Attributed<Connection>) -> Option<Judgement> {
         let Attributed { observed: connection, source, destination } = connection;
-        let (protocol, reason, transport) = match connection.protocol {
-            Protocol::Upgraded => return None,
-            Protocol::Tls(facts) => {
-                let tls::Facts { sni, alpn, .. } = *facts;
-                let alpn = alpn.iter().take(16).map(|name| shown_within(name, NAME_BYTES)).collect::<Vec<_>>();
-                let transport = Transport {
-                    security: Security::Tls,
-                    sni: sni.map(|name| shown_within(&name, NAME_BYTES)),
-                    alpn: (!alpn.is_empty()).then_some(alpn),
-                };
-                ("tls", UnknownReason::Encrypted, transport)
-            }
-            Protocol::Http2 => ("http/2", UnknownReason::Http2, bare(Security::Plaintext)),
-            Protocol::Other => ("unknown", UnknownReason::UnreadProtocol, bare(Security::Unknown)),
-        };
+        if connection.protocol == Protocol::Upgraded {
+            return None;
+        }
         if !(source.internal && destination.internal) {
             self.external_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        Some(Judgement {
+        let mut judgement = Judgement {
             kind: Kind::Connection,
             time: time(connection.time),
             reporter: reporter(connection.reporter),
             source,
             destination,
-            protocol,
+            protocol: "unknown",
             request: None,
             response: None,
-            transport,
+            transport: bare(Security::Unknown),
             credentials: Vec::new(),
             verdict: Verdict::Unknown,
-            unknown_reason: Some(reason.as_str()),
+            unknown_reason: Some(UnknownReason::UnreadProtocol.as_str()),
             outcome: Outcome::Unanswered,
             findings: Vec::new(),
             deviations: Vec::new(),
-        })
+        };
+        match &connection.protocol {
+            Protocol::Tls(facts) => self.tls(&mut judgement, self.handshake(facts, connection.time)),
+            Protocol::Http2 => {
+                (judgement.protocol, judgement.transport) = ("http/2", bare(Security::Plaintext));
+                judgement.unknown_reason = Some(UnknownReason::Http2.as_str());
+            }
+            Protocol::Other | Protocol::Upgraded => {}
+        }
+        Some(judgement)
     }
+
+    fn tls(&self, judgement: &mut Judgement, handshake: Handshake<'_>) {
+        let weak = self.weakens(&handshake.defects());
+        let (verdict, reason) = handshake.verdict(weak);
+        judgement.protocol = "tls";
+        (judgement.verdict, judgement.unknown_reason) = (verdict, reason.map(UnknownReason::as_str));
+        judgement.outcome = handshake.outcome();
+        judgement.findings = handshake.findings();
+        self.weigh(&mut judgement.findings);
+        judgement.credentials.extend(handshake.credential().cloned());
+        judgement.transport = handshake.into_transport();
+    }
+}
+
+/// What a call proves.
+struct Proven {
+    /// Those in its request.
+    credentials: Vec<Credential>,
+    proof: Proof,
+    /// Why it may prove more than was seen.
+    unknown: Option<UnknownReason>,
+    findings: Vec<Finding>,
 }
 
 /// What the credentials of a call prove together.
@@ -307,7 +323,11 @@ fn reporter(reporter: exchange::Reporter) -> Reporter {
 }
 
 fn bare(security: Security) -> Transport {
-    Transport { security, sni: None, alpn: None }
+    Transport { security, tls: None }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn unix_seconds(time: Timestamp) -> i64 {

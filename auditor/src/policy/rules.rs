@@ -30,6 +30,10 @@ pub(super) const JWT_EXPIRED_ACCEPTED: &str = "jwt-expired-accepted";
 pub(super) const JWT_NOT_YET_VALID: &str = "jwt-not-yet-valid";
 pub(super) const JWT_NO_EXPIRY: &str = "jwt-no-expiry";
 pub(super) const JWT_LONG_LIVED: &str = "jwt-long-lived";
+pub(super) const UNTRUSTED_CLIENT_CERTIFICATE: &str = "untrusted-client-certificate";
+pub(super) const NO_CLIENT_IDENTITY: &str = "no-client-identity";
+pub(super) const TLS_OUTDATED: &str = "tls-outdated";
+pub(super) const CERTIFICATE_EXPIRES_SOON: &str = "certificate-expires-soon";
 
 /// Every rule, in the order in which reports list them.
 pub const RULES: &[Rule] = &[
@@ -130,6 +134,46 @@ pub const RULES: &[Rule] = &[
         explanation: "The token is valid for longer than the limit. A leaked one can be used for all that time.",
         remedy: "Make the issuer give tokens for minutes and the caller renew them.",
         link: "https://www.rfc-editor.org/rfc/rfc8725#section-3",
+    },
+    Rule {
+        id: UNTRUSTED_CLIENT_CERTIFICATE,
+        severity: Severity::High,
+        title: "Client certificate accepted that must not be trusted",
+        explanation: "The client's certificate is expired, not valid yet, signed by its own key, of a foreign trust domain, or not \
+                      of an issuer that is trusted here, and the server went on with the handshake. Whoever makes such a \
+                      certificate is let in, unless the service refuses it inside.",
+        remedy: "Make the server verify client certificates against the issuers of its callers alone and end the handshake \
+                 otherwise: nginx ssl_verify_client on, Go tls.RequireAndVerifyClientCert, Envoy require_client_certificate with a \
+                 trusted_ca. Replace expired certificates. Missing issuers belong into trust.bundles.",
+        link: "https://www.rfc-editor.org/rfc/rfc5280#section-6",
+    },
+    Rule {
+        id: NO_CLIENT_IDENTITY,
+        severity: Severity::Medium,
+        title: "TLS without client certificate",
+        explanation: "The connection is encrypted, and the client did not prove who it is at the TLS layer. Calls inside may carry a \
+                      credential, which is not visible: without one, whoever reaches this endpoint can use it.",
+        remedy: "Require client certificates between workloads (mutual TLS), or make sure that the service refuses calls without a \
+                 short-lived token.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207A",
+    },
+    Rule {
+        id: TLS_OUTDATED,
+        severity: Severity::Medium,
+        title: "Outdated TLS",
+        explanation: "The server chose a version of TLS before 1.2, or a cipher suite that does not encrypt or that is broken. What is \
+                      sent can be read or changed on the way, and proofs of identity made with it do not hold.",
+        remedy: "Allow TLS 1.2 and 1.3 alone, with AEAD suites, at the server; update clients that can do nothing newer.",
+        link: "https://www.rfc-editor.org/rfc/rfc9325#section-3.1.1",
+    },
+    Rule {
+        id: CERTIFICATE_EXPIRES_SOON,
+        severity: Severity::Low,
+        title: "Certificate expires soon",
+        explanation: "A certificate in use ends within the warning time, or the server's has ended already. Calls fail then, or \
+                      verification is switched off in a hurry.",
+        remedy: "Renew it, and let something renew it by itself well before its end: cert-manager, SPIRE, an ACME client.",
+        link: "https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.5",
     },
 ];
 

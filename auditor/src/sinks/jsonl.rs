@@ -106,7 +106,15 @@ mod tests {
 
     #[test]
     fn records_are_those_of_the_contract() {
-        let records = [sample::unauthenticated(), sample::authenticated(), unseen(), sample::connection()];
+        let records = [
+            sample::unauthenticated(),
+            sample::authenticated(),
+            unseen(),
+            sample::connection(),
+            sample::mutual_tls(),
+            sample::anonymous_tls(),
+            sample::refused_tls(),
+        ];
         let text = written(&records);
         assert_eq!(text.lines().count(), records.len());
         assert_golden("records.jsonl", &text);

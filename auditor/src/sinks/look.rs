@@ -4,6 +4,7 @@ use std::fmt;
 
 use anstyle::{AnsiColor, Style};
 
+use super::Posture;
 use crate::judgement::{Outcome, Severity, Verdict};
 
 /// Width and colours of text for people.
@@ -41,6 +42,29 @@ impl Look {
         Self { color: false, ..self }
     }
 
+    /// Text broken to lines of this width, each indented; its own line breaks stay, and it ends with one.
+    #[must_use]
+    pub fn wrap(self, text: &str, indent: usize) -> String {
+        let width = self.width.clamp(40, 100);
+        let mut wrapped = String::new();
+        for line in text.lines() {
+            let mut column = 0;
+            for word in line.split_whitespace() {
+                let length = word.chars().count();
+                if column > 0 && column + 1 + length > width {
+                    wrapped.push('\n');
+                    column = 0;
+                }
+                let gap = if column == 0 { indent } else { 1 };
+                wrapped.extend(std::iter::repeat_n(' ', gap));
+                wrapped.push_str(word);
+                column += gap + length;
+            }
+            wrapped.push('\n');
+        }
+        wrapped
+    }
+
     /// `text` in `style`, if there are colours.
     pub(super) fn paint<T: fmt::Display>(self, style: Style, text: T) -> Painted<T> {
         Painted { style: if self.color { style } else { Style::new() }, text }
@@ -74,6 +98,15 @@ pub(super) fn of_verdict(verdict: Verdict, outcome: Outcome) -> Style {
         (Verdict::Unauthenticated, Outcome::Accepted) => BAD,
         (Verdict::Unauthenticated | Verdict::Weak, _) => DOUBTFUL,
         (Verdict::Exempt | Verdict::Unknown, _) => DIM,
+    }
+}
+
+/// The style of what a TLS server makes of clients without certificate.
+pub(super) fn of_posture(posture: Posture) -> Style {
+    match posture {
+        Posture::NotRequested | Posture::Optional => DOUBTFUL,
+        Posture::Unknown => DIM,
+        Posture::Enforced => GOOD,
     }
 }
 

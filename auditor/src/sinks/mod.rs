@@ -8,6 +8,7 @@ mod escape;
 pub mod jsonl;
 mod look;
 pub mod metrics;
+mod posture;
 pub mod report;
 pub mod stream;
 
@@ -25,6 +26,7 @@ use crate::{
 
 pub use escape::Escaped;
 pub use look::Look;
+pub use posture::Posture;
 
 /// Takes judgements.
 ///
@@ -66,6 +68,7 @@ fn kind_word(kind: CredentialKind) -> &'static str {
         CredentialKind::Dpop => "dpop",
         CredentialKind::HttpSignature => "http-signature",
         CredentialKind::InternalJwt => "internal-jwt",
+        CredentialKind::Mtls => "mtls",
         CredentialKind::Negotiate => "negotiate",
         CredentialKind::Other => "other",
         CredentialKind::SessionCookie => "session-cookie",
@@ -75,18 +78,19 @@ fn kind_word(kind: CredentialKind) -> &'static str {
 /// Lower is stronger: first what proves possession of a key, then short-lived tokens, then shared secrets.
 fn rank(kind: CredentialKind) -> u8 {
     match kind {
-        CredentialKind::Dpop => 0,
-        CredentialKind::HttpSignature => 1,
-        CredentialKind::AwsSigv4 => 2,
-        CredentialKind::Negotiate => 3,
-        CredentialKind::BearerJwt => 4,
-        CredentialKind::InternalJwt => 5,
-        CredentialKind::BearerOpaque => 6,
-        CredentialKind::Digest => 7,
-        CredentialKind::ApiKey => 8,
-        CredentialKind::Basic => 9,
-        CredentialKind::SessionCookie => 10,
-        CredentialKind::Other => 11,
+        CredentialKind::Mtls => 0,
+        CredentialKind::Dpop => 1,
+        CredentialKind::HttpSignature => 2,
+        CredentialKind::AwsSigv4 => 3,
+        CredentialKind::Negotiate => 4,
+        CredentialKind::BearerJwt => 5,
+        CredentialKind::InternalJwt => 6,
+        CredentialKind::BearerOpaque => 7,
+        CredentialKind::Digest => 8,
+        CredentialKind::ApiKey => 9,
+        CredentialKind::Basic => 10,
+        CredentialKind::SessionCookie => 11,
+        CredentialKind::Other => 12,
     }
 }
 
@@ -98,7 +102,7 @@ mod tests {
         judgement::{Security, Verdict},
     };
 
-    const KINDS: [CredentialKind; 12] = [
+    const KINDS: [CredentialKind; 13] = [
         CredentialKind::ApiKey,
         CredentialKind::AwsSigv4,
         CredentialKind::Basic,
@@ -108,6 +112,7 @@ mod tests {
         CredentialKind::Dpop,
         CredentialKind::HttpSignature,
         CredentialKind::InternalJwt,
+        CredentialKind::Mtls,
         CredentialKind::Negotiate,
         CredentialKind::Other,
         CredentialKind::SessionCookie,

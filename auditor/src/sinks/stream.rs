@@ -13,12 +13,17 @@ use super::{
     escape::shortened,
     look::{self, Look},
 };
-use crate::judgement::{Judgement, Kind, Party, Verdict};
+use crate::{
+    certificates::SpiffeId,
+    judgement::{Judgement, Kind, Outcome, Party, Tls, Verdict},
+};
 
 /// Longest workload name that is shown whole; characters.
 const NAME_LIMIT: usize = 40;
 /// Longest path that is shown whole; characters.
 const PATH_LIMIT: usize = 160;
+/// Longest name of a certificate that is shown whole; characters.
+const IDENTITY_LIMIT: usize = 34;
 /// Columns before the call itself: time, status, verdict.
 const CALL_COLUMN: usize = 30;
 
@@ -88,10 +93,14 @@ fn call(judgement: &Judgement) -> String {
     let what = match (&judgement.request, judgement.kind) {
         (Some(request), _) => format!("{} {}", shortened(&request.method, 16), shortened(&request.path, PATH_LIMIT)),
         (None, Kind::Exchange) => "(request not seen)".to_owned(),
-        (None, Kind::Connection) => match &judgement.transport.sni {
-            Some(name) => format!("({} to {})", judgement.protocol, shortened(name, NAME_LIMIT)),
-            None => format!("({})", judgement.protocol),
-        },
+        (None, Kind::Connection) => {
+            let tls = judgement.transport.tls.as_deref();
+            let version = tls.and_then(|tls| tls.version.as_deref()).unwrap_or(judgement.protocol);
+            match tls.and_then(|tls| tls.sni.as_deref()) {
+                Some(name) => format!("({version} to {})", shortened(name, NAME_LIMIT)),
+                None => format!("({version})"),
+            }
+        }
     };
     format!("{source} -> {destination}:{} {what}", judgement.destination.port)
 }
@@ -111,6 +120,9 @@ fn remark(judgement: &Judgement) -> String {
         Verdict::Unknown => format!("why: {}", judgement.unknown_reason.unwrap_or("unknown")),
         _ => credential_word(judgement).to_owned(),
     };
+    if let (Kind::Connection, Some(tls)) = (judgement.kind, &judgement.transport.tls) {
+        handshake(&mut remark, judgement, tls);
+    }
     // Of equally bad findings the first: `max_by_key` would take the last.
     if let Some(worst) = judgement.findings.iter().rev().max_by_key(|finding| finding.severity) {
         let _ = write!(remark, ", {}: {}", worst.severity, worst.rule);
@@ -120,6 +132,20 @@ fn remark(judgement: &Judgement) -> String {
         }
     }
     remark
+}
+
+/// What came of a TLS client's proof: how sure it is and by which name, unless a finding needs the room.
+fn handshake(remark: &mut String, judgement: &Judgement, tls: &Tls) {
+    if judgement.outcome == Outcome::Refused {
+        remark.push_str(", refused");
+    } else if tls.client.identifies() && judgement.findings.is_empty() {
+        let verified = tls.client.verified == Some(true);
+        let _ = write!(remark, " ({})", if verified { "verified" } else { tls.client.evidence.as_str() });
+        if let Some(leaf) = tls.client_chain.as_deref().map(|chain| &chain.leaf) {
+            let id = leaf.spiffe_id.as_ref().map(SpiffeId::as_str);
+            let _ = write!(remark, " {}", shortened(id.or(leaf.subject.as_deref()).unwrap_or("?"), IDENTITY_LIMIT));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +185,15 @@ mod tests {
         unseen.source = sample::party("fd00::1", 1, None);
         let mut long = sample::unauthenticated();
         long.request = Some(sample::request("DELETE", &format!("/{}/end", "segment/".repeat(40)), "/"));
-        vec![sample::unauthenticated(), sample::authenticated(), refused, weak, unseen, sample::connection(), long]
+        let mut untrusted = sample::mutual_tls();
+        untrusted.verdict = Verdict::Weak;
+        untrusted.findings = vec![sample::finding("untrusted-client-certificate", Severity::High, "")];
+        let connections =
+            [sample::connection(), sample::mutual_tls(), untrusted, sample::anonymous_tls(), sample::refused_tls()];
+        let mut calls = vec![sample::unauthenticated(), sample::authenticated(), refused, weak, unseen];
+        calls.extend(connections);
+        calls.push(long);
+        calls
     }
 
     #[test]

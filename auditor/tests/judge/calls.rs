@@ -81,6 +81,7 @@ pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchan
         response,
         unknown: None,
         deviations: Deviations::default(),
+        tls: None,
     };
     Attributed { observed: exchange, source: party(source), destination: party(destination) }
 }

@@ -38,7 +38,7 @@ fn places(secret: &str) -> Vec<(String, String)> {
         "{}.{}.{secret}",
         URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256","kid":"key-1"}"#),
         URL_SAFE_NO_PAD.encode(format!(
-            r#"{{"iss":"issuer","aud":"cart","scope":"read write","exp":{},"iat":{},"jti":"{secret}","n":{{"x":"{secret}"}}}}"#,
+            r#"{{"iss":"issuer","aud":"cart","scope":"read write","azp":"web","roles":["reader"],"act":{{"sub":"gate","x":"{secret}"}},"cnf":{{"jwk":{{"k":"{secret}"}}}},"exp":{},"iat":{},"jti":"{secret}","n":{{"x":"{secret}"}}}}"#,
             calls::NOW + 200,
             calls::NOW - 100,
         )),

@@ -9,7 +9,7 @@ use auditor_wire::tls::Facts;
 
 use crate::{calls, judge};
 
-fn connection(protocol: Protocol) -> Attributed<Connection> {
+pub(crate) fn connection(protocol: Protocol) -> Attributed<Connection> {
     let Attributed { observed: exchange, source, destination } = calls::call("GET / HTTP/1.1\r\n\r\n", "");
     let observed = Connection {
         reporter: exchange.reporter,
@@ -33,9 +33,10 @@ fn what_cannot_be_read_is_unknown() {
     let hello = Facts { sni: Some("inventory\u{1b}".into()), alpn: vec!["h2".into()], ..Facts::default() };
     let tls = Protocol::Tls(Box::new(hello));
     let judgement = judge().connection(connection(tls)).expect("internal");
-    assert_eq!(facts(&judgement), ("tls", Security::Tls, Some("encrypted")));
-    assert_eq!(judgement.transport.sni.as_deref(), Some("inventory\u{fffd}"));
-    assert_eq!(judgement.transport.alpn, Some(vec!["h2".into()]));
+    assert_eq!(facts(&judgement), ("tls", Security::Tls, Some("undetermined-tls")));
+    let tls = judgement.transport.tls.as_ref().expect("TLS");
+    assert_eq!(tls.sni.as_deref(), Some("inventory\u{fffd}"));
+    assert_eq!(tls.alpn, ["h2".into()]);
     let judgement = judge().connection(connection(Protocol::Http2)).expect("internal");
     assert_eq!(facts(&judgement), ("http/2", Security::Plaintext, Some("http2")));
     let judgement = judge().connection(connection(Protocol::Other)).expect("internal");

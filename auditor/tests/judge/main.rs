@@ -2,9 +2,14 @@
 
 mod calls;
 mod canary;
+#[expect(dead_code, reason = "the tests beside the code use the rest")]
+#[path = "../../src/certificates/sample.rs"]
+mod certificates;
 mod connections;
 mod extraction;
+mod inside_tls;
 mod rules;
+mod tls;
 
 use auditor::{
     credentials::{Extractor, FingerprintKey, Settings},

@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::Recorded;
+use super::{Recorded, tls_facts};
 use crate::{
     attribution::Attributed,
     credentials::{FingerprintKey, redact::redact_head},
@@ -42,6 +42,8 @@ struct ExchangeEntry {
     unknown: Option<UnknownReason>,
     #[serde(with = "DeviationsEntry")]
     deviations: Deviations,
+    #[serde(default, with = "tls_facts::optional", skip_serializing_if = "Option::is_none")]
+    tls: Option<Box<Facts>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,33 +128,12 @@ struct DeviationsEntry {
     leading_garbage: bool,
 }
 
-/// What is known of a TLS connection.
-mod tls_facts {
-    use auditor_wire::tls::Facts;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    struct FactsEntry {
-        sni: Option<Box<str>>,
-        alpn: Vec<Box<str>>,
-    }
-
-    pub(super) fn serialize<S: Serializer>(facts: &Facts, serializer: S) -> Result<S::Ok, S::Error> {
-        FactsEntry { sni: facts.sni.clone(), alpn: facts.alpn.clone() }.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Facts>, D::Error> {
-        let FactsEntry { sni, alpn } = FactsEntry::deserialize(deserializer)?;
-        Ok(Box::new(Facts { sni, alpn, ..Facts::default() }))
-    }
-}
-
 /// The reason by its name.
 mod unknown_reason {
     use auditor_wire::exchange::UnknownReason;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub(super) const ALL: [UnknownReason; 8] = [
+    pub(super) const ALL: [UnknownReason; 10] = [
         UnknownReason::Capacity,
         UnknownReason::Encrypted,
         UnknownReason::Gap,
@@ -160,6 +141,8 @@ mod unknown_reason {
         UnknownReason::Http2,
         UnknownReason::Malformed,
         UnknownReason::MidStream,
+        UnknownReason::ResumedTls,
+        UnknownReason::UndeterminedTls,
         UnknownReason::UnreadProtocol,
     ];
 
@@ -194,6 +177,7 @@ pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> ser
         duration_ns: observed.duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok()),
         unknown: observed.unknown,
         deviations: observed.deviations,
+        tls: observed.tls.clone(),
     })))
 }
 
@@ -262,6 +246,7 @@ impl ExchangeEntry {
             duration: self.duration_ns.map(Duration::from_nanos),
             unknown: self.unknown,
             deviations: self.deviations,
+            tls: self.tls,
         };
         let attributed = Attributed { observed, source: source.1, destination: destination.1 };
         Ok(Recorded::Exchange(Box::new(attributed)))

@@ -8,6 +8,7 @@ mod entry;
 mod format;
 #[cfg(test)]
 mod tests;
+mod tls_facts;
 
 use std::{
     fs::{File, OpenOptions},

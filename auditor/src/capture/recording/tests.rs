@@ -14,6 +14,7 @@ use auditor_wire::{
 
 use super::*;
 use crate::{
+    certificates::sample::{Authority, Wanted},
     credentials::{Extractor, Settings},
     judgement::{Container, Judgement, Party, Process},
     policy::{self, Judge},
@@ -77,6 +78,7 @@ fn call(request: Option<&str>, response: Option<&str>, unknown: Option<UnknownRe
             duration: response.map(|_| Duration::from_micros(2100)),
             unknown,
             deviations: Deviations { leading_garbage: true, ..Deviations::default() },
+            tls: None,
         },
         source: party(client),
         destination: party(server),
@@ -105,6 +107,67 @@ fn calls() -> Vec<Attributed<Exchange>> {
     ]
 }
 
+/// Everything that a recording keeps of a TLS connection.
+fn facts() -> tls::Facts {
+    let authority = Authority::new("CA");
+    tls::Facts {
+        version: Some(tls::Version(0x0303)),
+        suite: Some(0xc02b),
+        sni: Some("shop".into()),
+        alpn: vec!["h2".into()],
+        resumed: Some(false),
+        requested: Some(true),
+        client: tls::ClientAuth {
+            certificate: tls::ClientCertificate::Presented,
+            accepted: tls::Accepted::Yes,
+            evidence: tls::Evidence::Proven,
+            inherited: Some(true),
+        },
+        client_chain: vec![authority.issue(&Wanted::default()), authority.der()],
+        server_chain: vec![authority.issue(&Wanted { name: "shop", ..Wanted::default() })],
+        refused: Some(tls::ClientCertificate::Empty),
+        verified: Some(true),
+        chain_cut: true,
+        client_random: Some([7; 32]),
+    }
+}
+
+#[test]
+fn all_that_is_known_of_tls_survives_but_the_random() {
+    let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+    let facts = facts();
+    let mut call = call(Some("GET / HTTP/1.1\r\nHost: shop\r\n\r\n"), None, None);
+    call.observed.tls = Some(Box::new(facts.clone()));
+    let mut connection = connections().remove(0);
+    connection.observed.protocol = Protocol::Tls(Box::new(facts.clone()));
+    let expected = tls::Facts { client_random: None, ..facts };
+    let read = |bytes: Vec<u8>| entry::read(&bytes).expect("an entry");
+    match read(recorder.exchange(&call).expect("an entry")) {
+        Recorded::Exchange(call) => assert_eq!(call.observed.tls.as_deref(), Some(&expected)),
+        Recorded::Connection(_) => panic!("a call came back as a connection"),
+    }
+    match read(recorder.connection(&connection).expect("an entry")) {
+        Recorded::Connection(connection) => {
+            assert_eq!(connection.observed.protocol, Protocol::Tls(Box::new(expected)));
+        }
+        Recorded::Exchange(_) => panic!("a connection came back as a call"),
+    }
+}
+
+#[test]
+fn recordings_of_before_are_read() {
+    let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+    let entry = recorder.connection(&connections().remove(0)).expect("an entry");
+    let mut entry: serde_json::Value = serde_json::from_slice(&entry).expect("JSON");
+    entry["connection"]["protocol"]["tls"] = serde_json::json!({"sni": "shop", "alpn": ["h2", "http/1.1"]});
+    match entry::read(entry.to_string().as_bytes()).expect("an entry") {
+        Recorded::Connection(connection) => {
+            assert_eq!(connection.observed.protocol, connections()[0].observed.protocol)
+        }
+        Recorded::Exchange(_) => panic!("a connection came back as a call"),
+    }
+}
+
 fn connections() -> Vec<Attributed<Connection>> {
     let (client, server) = addresses();
     let protocols = [
@@ -113,6 +176,7 @@ fn connections() -> Vec<Attributed<Connection>> {
             alpn: vec!["h2".into(), "http/1.1".into()],
             ..tls::Facts::default()
         })),
+        Protocol::Tls(Box::new(facts())),
         Protocol::Http2,
         Protocol::Other,
     ];
@@ -198,7 +262,8 @@ fn replays_to_the_same_judgements() {
         assert_eq!(actual, expected, "\nactual   {actual}\nexpected {expected}");
     }
     let verdicts: Vec<_> = expected.iter().map(|record| record["verdict"].as_str().expect("a word")).collect();
-    let all = ["unauthenticated", "weak", "weak", "weak", "unknown", "unknown", "unknown", "unknown", "unknown"];
+    let all =
+        ["unauthenticated", "weak", "weak", "weak", "unknown", "unknown", "unknown", "weak", "unknown", "unknown"];
     assert_eq!(verdicts, all, "the calls here are of every kind");
 }
 
@@ -258,7 +323,7 @@ fn damage_is_said_with_its_place() {
         (overlong, 1, format!("{at_second}an entry of 4294967295 bytes is claimed, ")),
         (whole[..second + 5].to_vec(), 1, format!("{at_second}the file ends without its end mark; ")),
         (whole[..second].to_vec(), 1, format!("{at_second}the file ends without its end mark; ")),
-        (missing, 8, "8 entries were read and 9 were written; some are missing".to_owned()),
+        (missing, 9, "9 entries were read and 10 were written; some are missing".to_owned()),
         (future, 0, "the recording is of version 9 and this auditor reads version 1; ".to_owned()),
         (b"AUDITREC".to_vec(), 0, "the file ends without its end mark".to_owned()),
         (b"something else".to_vec(), 0, "this is no recording; ".to_owned()),

@@ -9,11 +9,12 @@ use std::{
 };
 
 use super::{
-    super::credential_word,
+    super::{credential_word, posture::Posture},
     Settings, families,
     hash::BuildMix,
     histogram::Histogram,
     names::{NameId, Names},
+    postures::Postures,
 };
 use crate::judgement::{Judgement, Kind, Outcome, Reporter, Security, Severity, Verdict};
 
@@ -45,6 +46,8 @@ pub(super) struct ConnectionKey {
     pub(super) reporter: Reporter,
     pub(super) protocol: &'static str,
     pub(super) security: Security,
+    /// What the client did about a certificate; empty where there is no TLS.
+    pub(super) client_certificate: &'static str,
     pub(super) verdict: Verdict,
     pub(super) outcome: Outcome,
 }
@@ -79,7 +82,8 @@ impl Hash for ConnectionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.edge.hash(state);
         let enums = [self.reporter as u8, self.security as u8, self.verdict as u8, self.outcome as u8];
-        state.write_u64(u64::from_le_bytes([enums[0], enums[1], enums[2], enums[3], short(self.protocol), 0, 0, 0]));
+        let lengths = [short(self.protocol), short(self.client_certificate)];
+        state.write_u64(u64::from_le_bytes([enums[0], enums[1], enums[2], enums[3], lengths[0], lengths[1], 0, 0]));
     }
 }
 
@@ -174,6 +178,7 @@ pub(super) struct Calls {
     connections: Table<ConnectionKey, u64>,
     findings: Table<FindingKey, u64>,
     durations: Table<NameId, Durations>,
+    postures: Postures,
     lifetimes: Lifetimes,
     unknown: Vec<(&'static str, u64)>,
     /// Seconds since the start.
@@ -189,9 +194,10 @@ pub(super) struct Snapshot {
     pub(super) connections: Vec<(ConnectionKey, u64)>,
     pub(super) findings: Vec<(FindingKey, u64)>,
     pub(super) durations: Vec<(NameId, Durations)>,
+    pub(super) postures: Vec<(NameId, Posture)>,
     pub(super) lifetimes: Lifetimes,
     pub(super) unknown: Vec<(&'static str, u64)>,
-    pub(super) folded: [(&'static str, u64); 4],
+    pub(super) folded: [(&'static str, u64); 5],
     pub(super) series: usize,
 }
 
@@ -204,6 +210,7 @@ impl Calls {
             connections: Table::new(settings.series_limit),
             findings: Table::new(settings.series_limit),
             durations: Table::new(settings.histogram_limit),
+            postures: Postures::new(settings.series_limit),
             lifetimes: Lifetimes::default(),
             unknown: Vec::new(),
             now: 0,
@@ -228,8 +235,13 @@ impl Calls {
                 *self.exchanges.at(key, folded, self.now) += 1;
             }
             Kind::Connection => {
-                let key = ConnectionKey { edge, reporter, protocol, security, verdict, outcome };
+                let tls = judgement.transport.tls.as_deref();
+                let client_certificate = tls.map_or("", |tls| tls.client.outcome.as_str());
+                let key = ConnectionKey { edge, reporter, protocol, security, client_certificate, verdict, outcome };
                 *self.connections.at(key, folded, self.now) += 1;
+                if let Some(tls) = tls {
+                    self.postures.count(tls, &judgement.destination, edge.destination, self.now);
+                }
             }
         }
         for finding in &judgement.findings {
@@ -266,6 +278,7 @@ impl Calls {
         self.connections.expire(oldest);
         self.findings.expire(oldest);
         self.durations.expire(oldest);
+        self.postures.expire(oldest);
         // Last, and a name is used whenever one of its series is: no series is left that holds an expired name.
         self.names.expire(oldest);
     }
@@ -277,6 +290,7 @@ impl Calls {
             connections: self.connections.snapshot(|count| *count),
             findings: self.findings.snapshot(|count| *count),
             durations: self.durations.snapshot(Durations::clone),
+            postures: self.postures.snapshot(self.now.saturating_sub(self.expire_after)),
             lifetimes: self.lifetimes.clone(),
             unknown: self.unknown.clone(),
             folded: [
@@ -284,11 +298,13 @@ impl Calls {
                 (families::CONNECTIONS, self.connections.folded),
                 (families::FINDINGS, self.findings.folded),
                 (families::DURATION, self.durations.folded),
+                (families::POSTURE, self.postures.folded),
             ],
             series: self.exchanges.series.len()
                 + self.connections.series.len()
                 + self.findings.series.len()
-                + self.durations.series.len(),
+                + self.durations.series.len()
+                + self.postures.len(),
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) const EXCHANGES: &str = "auditor_exchanges_total";
 pub(super) const CONNECTIONS: &str = "auditor_connections_total";
 pub(super) const FINDINGS: &str = "auditor_findings_total";
 pub(super) const DURATION: &str = "auditor_exchange_duration_seconds";
+pub(super) const POSTURE: &str = "auditor_tls_endpoint_posture";
 const LIFETIME: &str = "auditor_credential_lifetime_seconds";
 const UNKNOWN: &str = "auditor_unknown_total";
 const FOLDED: &str = "auditor_series_folded_total";
@@ -27,7 +28,7 @@ const EDGE: [&str; 4] = ["source_workload", "source_namespace", "destination_wor
 /// Name, help, type, labels.
 type Description = (&'static str, &'static str, MetricType, &'static [&'static str]);
 
-const DESCRIPTIONS: [Description; 8] = [
+const DESCRIPTIONS: [Description; 9] = [
     (
         EXCHANGES,
         "Internal calls judged, by who called whom, how, with what proof, and what came of it.",
@@ -38,7 +39,24 @@ const DESCRIPTIONS: [Description; 8] = [
         CONNECTIONS,
         "Internal connections without readable calls, by who connected to whom and how.",
         MetricType::COUNTER,
-        &["reporter", EDGE[0], EDGE[1], EDGE[2], EDGE[3], "protocol", "security", "verdict", "outcome"],
+        &[
+            "reporter",
+            EDGE[0],
+            EDGE[1],
+            EDGE[2],
+            EDGE[3],
+            "protocol",
+            "security",
+            "client_certificate",
+            "verdict",
+            "outcome",
+        ],
+    ),
+    (
+        POSTURE,
+        "Always 1; the labels say what TLS endpoints of a workload make of clients without certificate.",
+        MetricType::GAUGE,
+        &[EDGE[2], EDGE[3], "posture"],
     ),
     (
         FINDINGS,
@@ -118,7 +136,9 @@ fn metrics(name: &str, labels: &[&str], snapshot: &Snapshot) -> Vec<proto::Metri
         CONNECTIONS => map(&snapshot.connections, |(key, count)| {
             let [a, b, c, d] = edge(names, key.edge);
             let (security, verdict, outcome) = (key.security.as_str(), key.verdict.as_str(), key.outcome.as_str());
-            counter(labels, &[key.reporter.as_str(), a, b, c, d, key.protocol, security, verdict, outcome], *count)
+            let reporter = key.reporter.as_str();
+            let values = [reporter, a, b, c, d, key.protocol, security, key.client_certificate, verdict, outcome];
+            counter(labels, &values, *count)
         }),
         FINDINGS => map(&snapshot.findings, |(key, count)| {
             let [a, b, c, d] = edge(names, key.edge);
@@ -131,11 +151,11 @@ fn metrics(name: &str, labels: &[&str], snapshot: &Snapshot) -> Vec<proto::Metri
         LIFETIME => vec![histogram(labels, &[], snapshot.lifetimes.to_proto(Lifetimes::bounds()))],
         UNKNOWN => map(&snapshot.unknown, |(reason, count)| counter(labels, &[reason], *count)),
         FOLDED => map(&snapshot.folded, |(metric, count)| counter(labels, &[metric], *count)),
-        SERIES => {
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(float(u64::try_from(snapshot.series).unwrap_or(u64::MAX)));
-            vec![proto::Metric::from_gauge(gauge)]
-        }
+        POSTURE => map(&snapshot.postures, |(destination, posture)| {
+            let of = names.of(*destination);
+            gauge(labels, &[&of.workload, &of.namespace, posture.as_str()], 1)
+        }),
+        SERIES => vec![gauge(labels, &[], u64::try_from(snapshot.series).unwrap_or(u64::MAX))],
         _ => Vec::new(),
     }
 }
@@ -154,6 +174,14 @@ fn counter(names: &[&str], values: &[&str], count: u64) -> proto::Metric {
     counter.set_value(float(count));
     let mut metric = proto::Metric::from_label(pairs(names, values));
     metric.set_counter(counter);
+    metric
+}
+
+fn gauge(names: &[&str], values: &[&str], value: u64) -> proto::Metric {
+    let mut gauge = proto::Gauge::default();
+    gauge.set_value(float(value));
+    let mut metric = proto::Metric::from_label(pairs(names, values));
+    metric.set_gauge(gauge);
     metric
 }
 

@@ -12,6 +12,7 @@ mod hash;
 mod histogram;
 mod names;
 mod own;
+mod postures;
 #[cfg(test)]
 mod tests;
 
@@ -124,6 +125,13 @@ impl Metrics {
     /// Records lost for one reason since the start.
     pub fn set_lost(&self, reason: &str, total: u64) {
         raise(&self.own.lost.with_label_values(&[reason]), total);
+    }
+
+    /// Files with a TLS library that processes map now.
+    pub fn set_tls_libraries(&self, library: &str, covered: bool, files: u64) {
+        let covered = if covered { "true" } else { "false" };
+        let files = i64::try_from(files).unwrap_or(i64::MAX);
+        self.own.tls_libraries.with_label_values(&[library, covered]).set(files);
     }
 
     /// Time the kernel spent in one program since the start.

@@ -8,7 +8,7 @@ use super::super::escape::Escaped;
 const LABEL_LIMIT: usize = 128;
 
 /// A workload in [`Names`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NameId(u32);
 
 impl NameId {

@@ -15,6 +15,7 @@ pub(super) struct Own {
     pub(super) ignored: IntCounterVec,
     pub(super) lost: IntCounterVec,
     pub(super) program_run: CounterVec,
+    pub(super) tls_libraries: IntGaugeVec,
     pub(super) tracked: IntGaugeVec,
     pub(super) tracked_limit: IntGaugeVec,
     pub(super) external: IntCounterVec,
@@ -42,15 +43,20 @@ impl Own {
             "auditor_capture_program_run_seconds_total",
             "Time the kernel spent in the auditor's programs, seconds; stays 0 unless the kernel keeps BPF statistics.",
         );
+        let tls_libraries = Opts::new(
+            "auditor_tls_libraries",
+            "Files with a TLS library that processes map, by library and whether plaintext is read from it.",
+        );
         Ok(Self {
             records: int("auditor_capture_records_total", "Records taken from a capture source.", "source")?,
             ignored: int(
                 "auditor_capture_ignored_total",
-                "Packets of a capture source that are not TCP over IP, by reason. Not a loss.",
+                "Packets of a capture source that are not TCP over IP, and TLS plaintext that is not followed, by reason. Not a loss.",
                 "reason",
             )?,
             lost: int("auditor_capture_lost_total", "Records lost before they were read, by reason.", "reason")?,
             program_run: add(registry, CounterVec::new(program_run, &["program"])?)?,
+            tls_libraries: add(registry, IntGaugeVec::new(tls_libraries, &["library", "covered"])?)?,
             tracked: gauge("auditor_tracked", "What the auditor holds in memory now, by kind.")?,
             tracked_limit: gauge("auditor_tracked_limit", "Most that the auditor holds in memory, by kind.")?,
             external: int(

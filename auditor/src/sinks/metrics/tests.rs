@@ -54,10 +54,10 @@ fn a_call_is_counted_in_every_family_it_belongs_to() {
         lines(&page, "auditor_connections_total"),
         ["auditor_connections_total{reporter=\"source\",source_workload=\"curl\",source_namespace=\"\",\
           destination_workload=\"~unknown\",destination_namespace=\"\",protocol=\"tls\",security=\"tls\",\
-          verdict=\"unknown\",outcome=\"unanswered\"} 1"],
+          client_certificate=\"undetermined\",verdict=\"unknown\",outcome=\"unanswered\"} 1"],
         "{page}"
     );
-    assert_eq!(lines(&page, "auditor_unknown_total"), ["auditor_unknown_total{reason=\"encrypted\"} 1"]);
+    assert_eq!(lines(&page, "auditor_unknown_total"), ["auditor_unknown_total{reason=\"undetermined-tls\"} 1"]);
     assert_eq!(
         lines(&page, "auditor_credential_lifetime_seconds_sum"),
         ["auditor_credential_lifetime_seconds_sum 300"]
@@ -70,6 +70,72 @@ fn a_call_is_counted_in_every_family_it_belongs_to() {
             "auditor_exchange_duration_seconds_count{destination_workload=\"inventory\",destination_namespace=\"shop\"} 1",
         ]
     );
+}
+
+/// Values of the label `posture`, of the workload `ledger`.
+fn postures(metrics: &Metrics) -> Vec<String> {
+    let lines = lines(&metrics.render(), "auditor_tls_endpoint_posture");
+    assert!(lines.iter().all(|line| line.ends_with(" 1")), "{lines:?}");
+    let of = |line: &String| {
+        let rest = line.split_once("{destination_workload=\"ledger\",destination_namespace=\"\",posture=\"")?.1;
+        rest.split('"').next().map(str::to_owned)
+    };
+    lines.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_posture_of_an_endpoint_is_what_its_handshakes_show_within_the_hour() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    sink.judgement(&sample::mutual_tls());
+    assert_eq!(postures(&metrics), ["unknown"]);
+    sink.judgement(&sample::refused_tls());
+    assert_eq!(postures(&metrics), ["enforced"]);
+    sink.judgement(&sample::anonymous_tls());
+    assert_eq!(postures(&metrics), ["optional"]);
+    // It goes on being used, and no handshake without a certificate is seen any more.
+    for now in [1800, 3500, 3601] {
+        metrics.shared.calls().advance(now);
+        sink.judgement(&sample::mutual_tls());
+        sink.judgement(&sample::refused_tls());
+    }
+    assert_eq!(postures(&metrics), ["enforced"]);
+    metrics.shared.calls().advance(20_000);
+    assert_eq!(postures(&metrics), [""; 0]);
+}
+
+#[test]
+fn endpoints_of_one_workload_are_told_apart_and_bounded() {
+    let metrics = small(3);
+    let mut sink = metrics.sink();
+    let mut open = sample::anonymous_tls();
+    open.destination.port = 8443;
+    for judgement in [sample::mutual_tls(), sample::refused_tls(), open] {
+        sink.judgement(&judgement);
+    }
+    assert_eq!(postures(&metrics), ["enforced", "optional"]);
+    for port in 0..100 {
+        let mut other = sample::anonymous_tls();
+        other.destination.port = port;
+        sink.judgement(&other);
+    }
+    let page = metrics.render();
+    let folded = "auditor_series_folded_total{metric=\"auditor_tls_endpoint_posture\"} 99";
+    assert!(page.lines().any(|line| line == folded), "{page}");
+}
+
+#[test]
+fn unknown_servers_do_not_share_a_posture() {
+    let metrics = small(10);
+    let mut sink = metrics.sink();
+    let at = |address: &str, mut judgement: Judgement| {
+        judgement.destination = sample::party(address, 443, None);
+        judgement
+    };
+    sink.judgement(&at("10.0.0.1", sample::mutual_tls()));
+    sink.judgement(&at("10.0.0.2", sample::refused_tls()));
+    let series = lines(&metrics.render(), "auditor_tls_endpoint_posture").concat();
+    assert!(series.contains("posture=\"unknown\"") && !series.contains("enforced"), "{series}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::super::credential_word;
+use super::{super::credential_word, tls::Handshakes};
 use crate::judgement::{Finding, Judgement, Kind, Outcome, Party, RequestFacts, Severity, Verdict};
 
 /// Longest route, method or detail that is kept; bytes.
@@ -49,6 +49,8 @@ pub(super) struct Edge {
     pub(super) call: Call,
     pub(super) cells: Vec<Cell>,
     pub(super) findings: Vec<Found>,
+    /// What its TLS connections showed.
+    pub(super) handshakes: Option<Box<Handshakes>>,
     pub(super) first: Timestamp,
     pub(super) last: Timestamp,
 }
@@ -146,6 +148,7 @@ impl Edge {
             call: Call::of(judgement),
             cells: Vec::new(),
             findings: Vec::new(),
+            handshakes: None,
             first: judgement.time,
             last: judgement.time,
         }
@@ -181,6 +184,10 @@ impl Edge {
         let credential = credential_word(judgement);
         if let Err(at) = cell.credentials.binary_search(&credential) {
             cell.credentials.insert(at, credential);
+        }
+        // Calls that were read inside have their connection's own record.
+        if let (Kind::Connection, Some(tls)) = (judgement.kind, &judgement.transport.tls) {
+            self.handshakes.get_or_insert_default().add(tls);
         }
         for finding in &judgement.findings {
             self.add_finding(judgement, finding);

@@ -19,6 +19,7 @@ pub(super) fn render(report: &Report, view: &View<'_>) -> String {
     headline(&mut text, report, view);
     if report.total() > 0 {
         edges(&mut text, report, view);
+        tls(&mut text, view);
         text.push_str("\n## What was found\n\n");
         if view.findings.is_empty() {
             text.push_str("Nothing.\n");
@@ -79,6 +80,34 @@ fn edges(text: &mut String, report: &Report, view: &View<'_>) {
     if report.folded > 0 {
         let calls = plural(report.folded, "call", "calls");
         let _ = writeln!(text, "\n{calls} on further edges are counted above and not listed: the limit is reached.");
+    }
+}
+
+fn tls(text: &mut String, view: &View<'_>) {
+    if view.tls.is_empty() {
+        return;
+    }
+    text.push_str("\n## What TLS clients proved\n\n");
+    text.push_str("| Service | Posture | Caller | Client | Evidence | Connections |\n|---|---|---|---|---|---:|\n");
+    for endpoint in &view.tls {
+        let (service, posture) = (service(endpoint.server), endpoint.posture.as_str());
+        for (edge, handshakes) in &endpoint.callers {
+            for proof in handshakes.proofs() {
+                let (caller, count) = (who(&edge.source), number(proof.count));
+                let _ = writeln!(
+                    text,
+                    "| {service} | {posture} | {caller} | {} | {} | {count} |",
+                    proof.said, proof.evidence
+                );
+            }
+        }
+    }
+    let mut postures: Vec<_> = view.tls.iter().map(|endpoint| endpoint.posture).collect();
+    postures.dedup();
+    text.push('\n');
+    for posture in postures {
+        let fix = super::tls::fix(posture).map_or(String::new(), |fix| format!(" **Fix:** {fix}"));
+        let _ = writeln!(text, "- `{}`: {}.{fix}", posture.as_str(), super::tls::meaning(posture));
     }
 }
 

@@ -7,6 +7,7 @@ mod markdown;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod view;
 
 use std::io;

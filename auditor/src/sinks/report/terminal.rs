@@ -9,6 +9,7 @@ use super::{
     },
     Report, VERDICTS,
     edges::{Call, Edge, Example, Who},
+    tls,
     view::{RuleFindings, View, meaning, number, percent, plural, sorted_cells},
 };
 use crate::judgement::{Outcome, Verdict};
@@ -19,6 +20,8 @@ const ROUTE_LIMIT: usize = 160;
 const NAME_LIMIT: usize = 60;
 /// Columns for the call in the table of edges.
 const CALL_WIDTH: usize = 27;
+/// Columns for the caller in the table of TLS clients.
+const CALLER_WIDTH: usize = 22;
 /// Pairs of workloads shown; Markdown has all.
 const PAIRS_SHOWN: usize = 50;
 /// Calls shown of a pair.
@@ -34,6 +37,7 @@ pub(super) fn render(report: &Report, view: &View<'_>, look: Look) -> String {
     page.headline(report, view);
     if report.total() > 0 {
         page.edges(report, view);
+        page.tls(view);
         page.findings(view);
         page.good(view);
     }
@@ -125,6 +129,39 @@ impl Page {
             );
             let _ = writeln!(self.text, "{}", line.trim_end());
             call.clear();
+        }
+    }
+
+    fn tls(&mut self, view: &View<'_>) {
+        if view.tls.is_empty() {
+            return;
+        }
+        self.heading("What TLS clients proved");
+        for endpoint in view.tls.iter().take(PAIRS_SHOWN) {
+            let posture = self.look.paint(look::of_posture(endpoint.posture), endpoint.posture.as_str());
+            let name = self.look.paint(look::BOLD, service(endpoint.server));
+            let _ = writeln!(self.text, "{name}  {posture}: {}", tls::meaning(endpoint.posture));
+            for (edge, handshakes) in endpoint.callers.iter().take(EDGES_SHOWN) {
+                self.caller(edge, handshakes);
+            }
+            self.more(endpoint.callers.len(), EDGES_SHOWN, "  ", "callers");
+            if let Some(fix) = tls::fix(endpoint.posture) {
+                self.paragraph(&format!("Fix: {fix}"), 2);
+            }
+        }
+        self.more(view.tls.len(), PAIRS_SHOWN, "", "endpoints");
+    }
+
+    fn caller(&mut self, edge: &Edge, handshakes: &tls::Handshakes) {
+        let mut name = who(&edge.source);
+        if name.chars().count() > CALLER_WIDTH {
+            let _ = writeln!(self.text, "  {name}");
+            name.clear();
+        }
+        for proof in handshakes.proofs() {
+            let count = number(proof.count);
+            let _ = writeln!(self.text, "  {name:<CALLER_WIDTH$} {count:>7} {} ({})", proof.said, proof.evidence);
+            name.clear();
         }
     }
 
@@ -223,25 +260,7 @@ impl Page {
 
     /// Text wrapped to the width; its line breaks stay.
     fn paragraph(&mut self, text: &str, indent: usize) {
-        let width = self.look.width.clamp(40, 100);
-        for line in text.lines() {
-            let mut column = 0;
-            for word in line.split_whitespace() {
-                let length = word.chars().count();
-                if column > 0 && column + 1 + length > width {
-                    self.text.push('\n');
-                    column = 0;
-                }
-                if column == 0 {
-                    let _ = write!(self.text, "{:indent$}{word}", "");
-                    column = indent + length;
-                } else {
-                    let _ = write!(self.text, " {word}");
-                    column += 1 + length;
-                }
-            }
-            self.text.push('\n');
-        }
+        self.text.push_str(&self.look.wrap(text, indent));
     }
 }
 

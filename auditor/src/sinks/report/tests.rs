@@ -53,6 +53,10 @@ fn calls() -> Vec<Judgement> {
     ));
     let mut calls =
         vec![critical, refused.clone(), refused, weak, unseen, sample::authenticated(), long, sample::connection()];
+    let mut enforced = [sample::mutual_tls(), sample::refused_tls()];
+    enforced.iter_mut().for_each(|connection| connection.destination.port = 8443);
+    calls.extend(enforced);
+    calls.extend([sample::mutual_tls(), sample::anonymous_tls(), sample::anonymous_tls()]);
     calls.extend(std::iter::repeat_n(soft, 1200));
     calls
 }

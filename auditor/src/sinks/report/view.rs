@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Report, RuleText,
     edges::{Call, Cell, Edge, Found, Who},
+    tls,
 };
 use crate::judgement::{Outcome, Severity, Verdict};
 
@@ -13,6 +14,7 @@ pub(super) struct View<'a> {
     pub(super) endpoints: Endpoints,
     pub(super) pairs: Vec<Pair<'a>>,
     pub(super) findings: Vec<RuleFindings<'a>>,
+    pub(super) tls: Vec<tls::Endpoint<'a>>,
     pub(super) enforced: Vec<Enforced<'a>>,
     /// Edges on which every call proved itself and nothing is against it.
     pub(super) authenticated_edges: usize,
@@ -71,6 +73,7 @@ impl<'a> View<'a> {
             enforced: endpoints.values().filter_map(holds).collect(),
             endpoints: Endpoints { all: endpoints.len(), soft },
             pairs: pairs(edges),
+            tls: tls::endpoints(edges),
             findings: findings(report, rules),
             authenticated_edges: clean.len(),
             authenticated_calls: clean.iter().sum(),
@@ -150,6 +153,8 @@ pub(super) fn meaning(reason: &str) -> &'static str {
         "http2" => "HTTP/2 is not read yet",
         "malformed" => "not HTTP, or not in a way that all servers read the same",
         "mid-stream" => "the request was sent before the observation began",
+        "resumed-tls" => "the session was resumed; its beginning was not seen",
+        "undetermined-tls" => "TLS does not show what the client proved",
         "unread-protocol" => "a protocol that is not read",
         _ => "",
     }

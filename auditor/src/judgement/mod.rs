@@ -1,11 +1,15 @@
 //! The [`Judgement`]: what is said of one call or connection. It is what sinks get and, serialised, the record of the JSON
 //! Lines contract. It holds no secret.
 
+mod transport;
+
 use std::{net::IpAddr, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::credentials::Credential;
+
+pub use self::transport::{ClientProof, Security, Tls, Transport};
 
 /// What is said of one call or connection.
 ///
@@ -125,33 +129,6 @@ pub struct ResponseFacts {
     pub duration_seconds: Option<f64>,
 }
 
-/// How the bytes travelled.
-#[derive(Clone, Debug, Serialize)]
-pub struct Transport {
-    /// Protection on the wire.
-    pub security: Security,
-    /// TLS server name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sni: Option<Box<str>>,
-    /// Protocols the TLS client offered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alpn: Option<Vec<Box<str>>>,
-}
-
-/// Protection on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Security {
-    /// None.
-    Plaintext,
-    /// TLS, server authenticated at most.
-    Tls,
-    /// TLS with an accepted client certificate.
-    Mtls,
-    /// Not known.
-    Unknown,
-}
-
 /// Whether the caller proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -172,13 +149,13 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// 1xx to 3xx.
+    /// 1xx to 3xx; of a TLS connection, the server went on after the handshake.
     Accepted,
-    /// 401, 403, 407.
+    /// 401, 403, 407; of a TLS connection, the handshake was ended.
     Refused,
     /// Any other 4xx or 5xx.
     Failed,
-    /// No response was seen.
+    /// No response was seen; of a connection, it is not known.
     Unanswered,
 }
 

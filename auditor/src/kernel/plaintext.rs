@@ -1,0 +1,144 @@
+//! Loads the uprobes on TLS libraries and attaches them where it is told. It decides nothing.
+
+use std::{io, path::Path};
+
+use auditor_abi::{names, plaintext as abi};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::{
+        ProgramError, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
+    },
+};
+use zerocopy::IntoBytes as _;
+
+use super::loader::{LoadError, Options, Ring, map_error, missing, object_error, program_error, take_map};
+
+/// The instruction set whose registers the programs read.
+pub const ARCHITECTURE: &str = "x86_64";
+
+type LibraryRow = [u8; size_of::<abi::Library>()];
+
+/// The loaded programs. Dropping them detaches everything.
+pub struct Probes {
+    ebpf: Ebpf,
+    libraries: Array<MapData, LibraryRow>,
+}
+
+/// What the programs have lost.
+pub struct Losses(PerCpuArray<MapData, u64>);
+
+/// One probe, attached.
+pub struct Attached {
+    program: &'static str,
+    link: UProbeLinkId,
+}
+
+/// Where a probe goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The program.
+    pub program: &'static str,
+    /// Offset in the file, bytes.
+    pub offset: u64,
+    /// What the program is told ([`auditor_abi::plaintext`]): the kind of call.
+    pub call: u32,
+}
+
+/// Loads the programs; nothing is attached yet.
+///
+/// # Errors
+/// When the kernel refuses, or the instruction set is not [`ARCHITECTURE`].
+pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), LoadError> {
+    if std::env::consts::ARCH != ARCHITECTURE {
+        return Err(LoadError::Object {
+            message: format!(
+                "TLS plaintext is read on {ARCHITECTURE} alone, and this is {}; leave tls_plaintext off",
+                std::env::consts::ARCH
+            ),
+        });
+    }
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries(abi::MAP_RECORDS, options.ring_bytes)
+        .override_global(names::GLOBAL_REQUEST_BUDGET, &options.request_head_bytes, true)
+        .override_global(names::GLOBAL_RESPONSE_BUDGET, &options.response_head_bytes, true);
+    for (name, offset) in &options.offsets {
+        loader.override_global(name, offset, true);
+    }
+    let mut ebpf = loader.load(object).map_err(object_error)?;
+    for program in abi::PROGRAMS {
+        probe(&mut ebpf, program)?.load().map_err(|error| program_error(program, error))?;
+    }
+    let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
+    let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
+    let libraries = Array::try_from(take_map(&mut ebpf, abi::MAP_LIBRARIES)?).map_err(map_error)?;
+    Ok((Probes { ebpf, libraries }, Losses(losses), Ring(ring)))
+}
+
+impl Probes {
+    /// How many libraries the programs can tell apart.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.libraries.len()
+    }
+
+    /// Says what the programs must know of library number `index`.
+    ///
+    /// # Errors
+    /// When the map cannot be written.
+    pub fn describe(&mut self, index: u32, library: &abi::Library) -> Result<(), LoadError> {
+        let mut row = [0; size_of::<abi::Library>()];
+        row.copy_from_slice(library.as_bytes());
+        self.libraries.set(index, row, 0).map_err(map_error)
+    }
+
+    /// Attaches one program to one place of a file, for every process that maps it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; before 5.15 it always does.
+    pub fn attach(&mut self, file: &Path, site: Site, index: u32) -> Result<Attached, LoadError> {
+        let Site { program, offset, call } = site;
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(u64::from(call) << 32 | u64::from(index)),
+        };
+        let link = probe(&mut self.ebpf, program)?
+            .attach(point, file, UProbeScope::AllProcesses)
+            .map_err(|error| program_error(program, error))?;
+        Ok(Attached { program, link })
+    }
+
+    /// Detaches a probe.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn detach(&mut self, attached: Attached) -> Result<(), LoadError> {
+        let Attached { program, link } = attached;
+        probe(&mut self.ebpf, program)?.detach(link).map_err(|error| program_error(program, error))
+    }
+}
+
+impl Losses {
+    /// Losses by reason.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn read(&self) -> io::Result<Vec<(&'static str, u64)>> {
+        abi::LOSSES
+            .iter()
+            .map(|(index, reason)| {
+                let values = self.0.get(index, 0).map_err(io::Error::other)?;
+                Ok((*reason, values.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+fn probe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, LoadError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| missing(name))?
+        .try_into()
+        .map_err(|error: ProgramError| program_error(name, error))
+}

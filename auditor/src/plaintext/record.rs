@@ -1,0 +1,242 @@
+//! Decodes records of plaintext ([`auditor_abi::plaintext`]). Nothing is believed that is not checked.
+
+use auditor_abi::{
+    plaintext::{
+        LINK_COOKIE, LINK_RANDOM, PlaintextHeader, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END,
+        WHAT_HANDSHAKE, WHAT_VERIFIED,
+    },
+    record::{
+        CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, EGRESS,
+        INGRESS, MARK_GAP, MARK_MUTED,
+    },
+};
+use auditor_wire::segment::{Class, Direction, Owner, SocketId};
+use zerocopy::FromBytes as _;
+
+/// What ties a session to its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Link {
+    /// The random of its ClientHello.
+    Random([u8; 32]),
+    /// The socket itself.
+    Socket(SocketId),
+    /// It is on no socket that the program knew.
+    Nothing,
+}
+
+/// Which end of the TLS connection a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It sent the ClientHello.
+    Client,
+    /// It answered it.
+    Server,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// What ties the session to its socket.
+    pub link: Link,
+    /// The session's address in its process.
+    pub object: u64,
+    /// When it was first seen, `CLOCK_MONOTONIC`, nanoseconds.
+    pub born_ns: u64,
+    /// The process.
+    pub owner: Owner,
+    /// Number of the library.
+    pub library: u32,
+    /// Which end it is, where the library's layout tells.
+    pub role: Option<Role>,
+    /// What happened.
+    pub event: Event<'a>,
+}
+
+/// What a record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Bytes went through the session.
+    Data(Data<'a>),
+    /// It is gone; bytes that it wrote and read in all, modulo 2^32.
+    End(u32, u32),
+    /// A handshake function returned this.
+    Handshake(i32),
+    /// The client's certificates were verified.
+    Verified {
+        /// They are good.
+        good: bool,
+        /// There were any.
+        presented: bool,
+    },
+}
+
+/// Bytes that went through a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data<'a> {
+    /// Which way.
+    pub direction: Direction,
+    /// Bytes that went the same way before, modulo 2^32.
+    pub offset: u32,
+    /// How many there were.
+    pub length: u32,
+    /// The first of them.
+    pub payload: &'a [u8],
+    /// What they look like.
+    pub class: Class,
+    /// Records of this direction were lost before.
+    pub gap: bool,
+    /// Nothing more will come.
+    pub muted: bool,
+    /// Result of verifying the peer's certificate (`X509_V_*`), where the library keeps it.
+    pub verify_result: Option<u32>,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Shorter than a header, or than the payload it announces.
+    #[error("record cut short")]
+    Short,
+    /// A field has a value that no program writes.
+    #[error("record with an impossible {0}")]
+    Value(&'static str),
+}
+
+/// Decodes one record.
+///
+/// # Errors
+/// When the bytes are no record.
+pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
+    let (header, rest) = PlaintextHeader::read_from_prefix(bytes).map_err(|_| RecordError::Short)?;
+    let captured = usize::try_from(header.captured).map_err(|_| RecordError::Short)?;
+    let payload = rest.get(..captured).ok_or(RecordError::Short)?;
+    let link = match header.link_kind {
+        LINK_RANDOM => Link::Random(header.link),
+        LINK_COOKIE => {
+            let [a, b, c, d, e, f, g, h, ..] = header.link;
+            match u64::from_ne_bytes([a, b, c, d, e, f, g, h]) {
+                0 => Link::Nothing,
+                cookie => Link::Socket(SocketId(cookie)),
+            }
+        }
+        _ => return Err(RecordError::Value("link")),
+    };
+    let role = match header.role {
+        ROLE_UNKNOWN => None,
+        ROLE_CLIENT => Some(Role::Client),
+        ROLE_SERVER => Some(Role::Server),
+        _ => return Err(RecordError::Value("role")),
+    };
+    let event = match header.what {
+        WHAT_DATA => Event::Data(data(&header, payload)?),
+        WHAT_END => Event::End(header.offset, header.length),
+        WHAT_HANDSHAKE => Event::Handshake(header.result.cast_signed()),
+        WHAT_VERIFIED => Event::Verified { good: header.result == 0, presented: header.presented != 0 },
+        _ => return Err(RecordError::Value("event")),
+    };
+    Ok(Record {
+        time_ns: header.time_ns,
+        link,
+        object: header.object,
+        born_ns: header.born_ns,
+        owner: Owner { tgid: header.owner_tgid, start_ns: header.owner_start_ns, comm: header.owner_comm },
+        library: header.library,
+        role,
+        event,
+    })
+}
+
+fn data<'a>(header: &PlaintextHeader, payload: &'a [u8]) -> Result<Data<'a>, RecordError> {
+    if header.captured > header.length {
+        return Err(RecordError::Value("length"));
+    }
+    let direction = match header.direction {
+        EGRESS => Direction::Egress,
+        INGRESS => Direction::Ingress,
+        _ => return Err(RecordError::Value("direction")),
+    };
+    let class = match header.class {
+        CLASS_CONTINUATION => Class::Continuation,
+        CLASS_REQUEST => Class::Request,
+        CLASS_RESPONSE => Class::Response,
+        CLASS_SHORT => Class::Short,
+        CLASS_HTTP2 => Class::Http2,
+        CLASS_OTHER => Class::Other,
+        CLASS_END => Class::Unclassified,
+        _ => return Err(RecordError::Value("class")),
+    };
+    Ok(Data {
+        direction,
+        offset: header.offset,
+        length: header.length,
+        payload,
+        class,
+        gap: header.marks & MARK_GAP != 0,
+        muted: header.marks & MARK_MUTED != 0,
+        verify_result: (header.has_result != 0).then_some(header.result),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::{FromZeros as _, IntoBytes as _};
+
+    use super::*;
+
+    fn header() -> PlaintextHeader {
+        let mut header = PlaintextHeader::new_zeroed();
+        header.link[0] = 7;
+        header.length = 4;
+        header.captured = 3;
+        header.class = CLASS_REQUEST;
+        header.owner_tgid = 9;
+        header
+    }
+
+    #[test]
+    fn a_record_is_decoded() {
+        // The ring's memory is longer than what was captured; the rest means nothing.
+        let bytes = [header().as_bytes(), b"GETxxxx"].concat();
+        let record = decode(&bytes).unwrap();
+        assert!(matches!(record.link, Link::Random(random) if random[0] == 7));
+        let Event::Data(data) = record.event else { panic!("{record:?}") };
+        assert_eq!((data.payload, data.length, data.class), (b"GET".as_slice(), 4, Class::Request));
+        assert_eq!(data.verify_result, None);
+        let mut unlinked = header();
+        (unlinked.link, unlinked.link_kind) = ([0; 32], LINK_COOKIE);
+        assert_eq!(decode(&[unlinked.as_bytes(), b"GET"].concat()).unwrap().link, Link::Nothing);
+    }
+
+    #[test]
+    fn what_no_program_writes_is_refused() {
+        type Change = fn(&mut PlaintextHeader);
+        let changes: [(&str, Change); 6] = [
+            ("class", |h| h.class = 99),
+            ("direction", |h| h.direction = 2),
+            ("event", |h| h.what = 9),
+            ("length", |h| h.length = 2),
+            ("link", |h| h.link_kind = 3),
+            ("role", |h| h.role = 3),
+        ];
+        for (name, change) in changes {
+            let mut header = header();
+            change(&mut header);
+            let refused = decode(&[header.as_bytes(), b"GET"].concat()).map(|_| ());
+            assert_eq!(refused, Err(RecordError::Value(name)));
+        }
+        assert_eq!(decode(&[header().as_bytes(), b"GE"].concat()).map(|_| ()), Err(RecordError::Short));
+        assert_eq!(decode(&[0; 10]).map(|_| ()), Err(RecordError::Short));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(0_u8..9, 0..200)) {
+            if let Ok(Record { event: Event::Data(data), .. }) = decode(&bytes) {
+                prop_assert!(data.payload.len() <= data.length as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Ties TLS sessions to sockets and turns their bytes into segments. A pure state machine over packets and records.
+//!
+//! A session in a process' memory and a socket know each other by the random of the ClientHello: the library keeps it, the wire
+//! shows it. Nothing else is as certain: a session need not know its socket, and the thread that encrypts need not be the one
+//! that sends. Go's sessions know their socket; there the program tells its cookie.
+//!
+//! Only sessions that are known from their first byte are followed. The two ends of a connection then count the same sequence
+//! numbers, from the same random, and their views are known for the same.
+
+use std::collections::{HashMap, VecDeque};
+
+use auditor_wire::{
+    detect::{Guess, guess},
+    segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp},
+    tls::Proof,
+};
+
+use super::record::{Data, Event, Link, Record, Role};
+
+/// Where the random lies in a record with a ClientHello: behind the record's header, the message's and the version
+/// (RFC 8446 sections 5.1, 4 and 4.1.2).
+const RANDOM: std::ops::Range<usize> = 11..43;
+/// How long after its connection a session may still be read.
+const LINGER_NS: u64 = 2_000_000_000;
+/// `GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR` (gnutls/gnutls.h).
+const GNUTLS_UNTRUSTED: i32 = -348;
+/// `GNUTLS_E_CERTIFICATE_ERROR`: what GnuTLS returns where a program's own callback refuses.
+const GNUTLS_CERTIFICATE: i32 = -43;
+
+/// Why records are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeftOut {
+    /// The beginning of the connection was not seen, or the session is on no socket.
+    Unlinked,
+    /// The connection began before the library was attached to.
+    BeforeAttached,
+    /// Another session was read on the same socket.
+    SecondSession,
+    /// What the session carries is not HTTP/1.
+    NotHttp1,
+}
+
+/// What is known of the sockets that carry TLS.
+pub struct Sessions {
+    limit: usize,
+    sockets: HashMap<SocketId, Socket>,
+    /// Oldest first.
+    order: VecDeque<SocketId>,
+    randoms: HashMap<[u8; 32], Ends>,
+    /// Sockets whose connection has ended: when to end their sessions.
+    ended: VecDeque<(Timestamp, SocketId)>,
+    left_out: [u64; LeftOut::ALL.len()],
+}
+
+/// The sockets of this node that saw one ClientHello.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    client: Option<SocketId>,
+    server: Option<SocketId>,
+}
+
+struct Socket {
+    random: [u8; 32],
+    role: Role,
+    began: Timestamp,
+    wire: Endpoints,
+    endpoints: Endpoints,
+    owner: Option<Owner>,
+    cgroup: Option<u64>,
+    netns: Option<u32>,
+    session: Option<Session>,
+    proved: bool,
+}
+
+/// The session that is read on a socket.
+#[derive(Clone, Copy)]
+struct Session {
+    object: u64,
+    tgid: u32,
+    born_ns: u64,
+    owner: Owner,
+    /// It carries HTTP/1 as far as is known; `None` until bytes tell.
+    http1: Option<bool>,
+    /// Bytes so far, by direction.
+    next: [u32; 2],
+}
+
+impl LeftOut {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Unlinked, Self::BeforeAttached, Self::SecondSession, Self::NotHttp1];
+
+    /// The `reason` label in `auditor_capture_ignored_total`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unlinked => "plaintext-unlinked",
+            Self::BeforeAttached => "plaintext-before-attached",
+            Self::SecondSession => "plaintext-second-session",
+            Self::NotHttp1 => "plaintext-not-http1",
+        }
+    }
+}
+
+impl Sessions {
+    /// Remembers up to `limit` sockets.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            sockets: HashMap::new(),
+            order: VecDeque::new(),
+            randoms: HashMap::new(),
+            ended: VecDeque::new(),
+            left_out: [0; LeftOut::ALL.len()],
+        }
+    }
+
+    /// Records that were left out, by reason.
+    pub fn left_out(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        LeftOut::ALL.into_iter().map(|reason| (reason.as_str(), self.left_out[reason as usize]))
+    }
+
+    /// Looks at a packet: a ClientHello ties its random to the socket.
+    pub fn packet(&mut self, segment: &Segment<'_>) {
+        if let Some(random) = client_random(segment.payload) {
+            self.hello(random, segment);
+        } else if let Some(socket) = self.sockets.get_mut(&segment.socket) {
+            socket.owner = segment.owner.or(socket.owner);
+        }
+        if (segment.fin || segment.rst) && self.sockets.get(&segment.socket).is_some_and(|it| it.session.is_some()) {
+            self.ended.push_back((Timestamp(segment.time.0.saturating_add(LINGER_NS)), segment.socket));
+        }
+    }
+
+    fn hello(&mut self, random: [u8; 32], segment: &Segment<'_>) {
+        // A second one follows a HelloRetryRequest; it has the same random.
+        if self.sockets.get(&segment.socket).is_some_and(|socket| socket.random == random) {
+            return;
+        }
+        self.forget(segment.socket);
+        while self.sockets.len() >= self.limit {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.forget(oldest);
+        }
+        let ends = self.randoms.entry(random).or_default();
+        let role = match segment.direction {
+            Direction::Egress => Role::Client,
+            Direction::Ingress => Role::Server,
+        };
+        match role {
+            Role::Client => ends.client = Some(segment.socket),
+            Role::Server => ends.server = Some(segment.socket),
+        }
+        self.order.push_back(segment.socket);
+        self.sockets.insert(
+            segment.socket,
+            Socket {
+                random,
+                role,
+                began: segment.time,
+                wire: segment.wire,
+                endpoints: segment.endpoints,
+                owner: segment.owner,
+                cgroup: segment.cgroup,
+                netns: segment.netns,
+                session: None,
+                proved: false,
+            },
+        );
+        // What was forgotten on another path is still in line.
+        if self.order.len() > self.limit.saturating_mul(2) {
+            self.order.retain(|socket| self.sockets.contains_key(socket));
+        }
+    }
+
+    fn forget(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.remove(&id) else { return };
+        if let Some(ends) = self.randoms.get_mut(&socket.random) {
+            ends.client = ends.client.filter(|client| *client != id);
+            ends.server = ends.server.filter(|server| *server != id);
+            if ends.client.is_none() && ends.server.is_none() {
+                self.randoms.remove(&socket.random);
+            }
+        }
+    }
+
+    /// What a record tells of the client's certificate, and the socket of the packets that the session is on. The library of a
+    /// connection tells it with the first bytes that pass, at the latest.
+    pub fn proof(&mut self, record: &Record<'_>) -> Option<(SocketId, Proof)> {
+        let id = self.socket_of(record)?;
+        let socket = self.sockets.get_mut(&id).filter(|socket| socket.role == Role::Server)?;
+        let proof = match record.event {
+            Event::Handshake(result) => gnutls_proof(result)?,
+            Event::Verified { good, presented } => Proof { presented: Some(presented), good, ends: !good },
+            Event::Data(data) if !std::mem::replace(&mut socket.proved, true) => {
+                Proof { presented: None, good: data.verify_result? == 0, ends: false }
+            }
+            Event::Data(_) | Event::End(..) => return None,
+        };
+        Some((id, proof))
+    }
+
+    /// Takes a record. `attached` is when the library was attached to, in the time of segments; `epoch_offset_ns` brings the
+    /// record's clock there. What is delivered is of the socket [`SocketId::plaintext`].
+    pub fn record(
+        &mut self,
+        record: &Record<'_>,
+        attached: Option<Timestamp>,
+        epoch_offset_ns: u64,
+        deliver: &mut dyn FnMut(&Segment<'_>),
+    ) {
+        if matches!(record.event, Event::Handshake(_) | Event::Verified { .. }) {
+            return;
+        }
+        let Some(id) = self.socket_of(record) else { return self.leave_out(LeftOut::Unlinked) };
+        let Some(socket) = self.sockets.get_mut(&id) else { return self.leave_out(LeftOut::Unlinked) };
+        if attached.is_none_or(|attached| socket.began < attached) {
+            return self.leave_out(LeftOut::BeforeAttached);
+        }
+        let time = Timestamp(record.time_ns.wrapping_add(epoch_offset_ns));
+        let taken = match record.event {
+            Event::Data(data) => socket.data(id, record, &data, time, deliver),
+            Event::End(written, read) => socket.end(id, record, [written, read], time, deliver),
+            Event::Handshake(_) | Event::Verified { .. } => Ok(()),
+        };
+        if let Err(reason) = taken {
+            self.leave_out(reason);
+        }
+    }
+
+    /// Ends the sessions of connections that ended before `now`.
+    pub fn advance(&mut self, now: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
+        while let Some((_, id)) = self.ended.pop_front_if(|(due, _)| *due <= now) {
+            if let Some(socket) = self.sockets.get_mut(&id)
+                && let Some(session) = socket.session
+            {
+                socket.finish(id, session.next, now, deliver);
+                self.forget(id);
+            }
+        }
+    }
+
+    fn leave_out(&mut self, reason: LeftOut) {
+        self.left_out[reason as usize] += 1;
+    }
+
+    /// The socket of a session: of the two ends that saw one ClientHello, that of the session's own role.
+    fn socket_of(&self, record: &Record<'_>) -> Option<SocketId> {
+        let random = match record.link {
+            Link::Nothing => return None,
+            Link::Socket(id) => return Some(id),
+            Link::Random(random) => random,
+        };
+        let ends = self.randoms.get(&random)?;
+        let role = record.role.or_else(|| role_of(record)).or_else(|| {
+            // The client's process is known since its hello.
+            let client = self.sockets.get(&ends.client?)?.owner?;
+            Some(if client.tgid == record.owner.tgid { Role::Client } else { Role::Server })
+        });
+        match (role, ends.client, ends.server) {
+            (Some(Role::Client), client, _) => client,
+            (Some(Role::Server), _, server) => server,
+            // The other end is elsewhere.
+            (None, Some(only), None) | (None, None, Some(only)) => Some(only),
+            (None, ..) => None,
+        }
+    }
+}
+
+impl Socket {
+    fn data(
+        &mut self,
+        id: SocketId,
+        record: &Record<'_>,
+        data: &Data<'_>,
+        time: Timestamp,
+        deliver: &mut dyn FnMut(&Segment<'_>),
+    ) -> Result<(), LeftOut> {
+        let index = usize::from(data.direction == Direction::Ingress);
+        let new = Session {
+            object: record.object,
+            tgid: record.owner.tgid,
+            born_ns: record.born_ns,
+            owner: record.owner,
+            http1: None,
+            next: [0; 2],
+        };
+        let session = self.session.get_or_insert(new);
+        if (session.object, session.tgid, session.born_ns) != (new.object, new.tgid, new.born_ns) {
+            return Err(LeftOut::SecondSession);
+        }
+        session.next[index] = data.offset.wrapping_add(data.length);
+        if session.http1.is_none() {
+            session.http1 = match guess(data.payload) {
+                _ if matches!(data.class, Class::Other | Class::Http2) || data.muted => Some(false),
+                Guess::Request | Guess::Response => Some(true),
+                // The head is longer than one write.
+                Guess::More if !data.payload.is_empty() => None,
+                _ => Some(false),
+            };
+        }
+        if session.http1 == Some(false) {
+            return Err(LeftOut::NotHttp1);
+        }
+        let session = *session;
+        let sequence = self.first(data.direction).wrapping_add(data.offset);
+        deliver(&Segment {
+            sequence,
+            length: data.length,
+            payload: data.payload,
+            class: data.class,
+            gap: data.gap,
+            ..self.segment(id, &session, data.direction, time)
+        });
+        Ok(())
+    }
+
+    fn end(
+        &mut self,
+        id: SocketId,
+        record: &Record<'_>,
+        bytes: [u32; 2],
+        time: Timestamp,
+        deliver: &mut dyn FnMut(&Segment<'_>),
+    ) -> Result<(), LeftOut> {
+        match self.session {
+            Some(session) if session.born_ns == record.born_ns && session.object == record.object => {
+                self.finish(id, bytes, time, deliver);
+                Ok(())
+            }
+            _ => Err(LeftOut::SecondSession),
+        }
+    }
+
+    /// Nothing follows, in either direction.
+    fn finish(&self, id: SocketId, bytes: [u32; 2], time: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
+        let Some(session) = self.session.filter(|session| session.http1 == Some(true)) else { return };
+        for (direction, bytes) in [Direction::Egress, Direction::Ingress].into_iter().zip(bytes) {
+            let sequence = self.first(direction).wrapping_add(bytes);
+            deliver(&Segment { sequence, fin: true, ..self.segment(id, &session, direction, time) });
+        }
+    }
+
+    /// A segment without bytes.
+    fn segment(&self, id: SocketId, session: &Session, direction: Direction, time: Timestamp) -> Segment<'static> {
+        Segment {
+            time,
+            socket: id.plaintext(),
+            direction,
+            wire: self.wire,
+            endpoints: self.endpoints,
+            sequence: 0,
+            syn: false,
+            fin: false,
+            rst: false,
+            length: 0,
+            payload: &[],
+            class: Class::Unclassified,
+            fresh: true,
+            gap: false,
+            complete_source: false,
+            muted: false,
+            owner: Some(session.owner),
+            cgroup: self.cgroup,
+            netns: self.netns,
+        }
+    }
+
+    /// The sequence number of a direction's first byte: from the random, so that both ends have the same.
+    fn first(&self, direction: Direction) -> u32 {
+        let from_client = (self.role == Role::Client) == (direction == Direction::Egress);
+        let [a, b, c, d, e, f, g, h, ..] = self.random;
+        u32::from_be_bytes(if from_client { [a, b, c, d] } else { [e, f, g, h] })
+    }
+}
+
+/// The role that calls tell.
+fn role_of(record: &Record<'_>) -> Option<Role> {
+    let Event::Data(data) = record.event else { return None };
+    match (data.direction, data.class) {
+        (Direction::Egress, Class::Request) | (Direction::Ingress, Class::Response) => Some(Role::Client),
+        (Direction::Ingress, Class::Request) | (Direction::Egress, Class::Response) => Some(Role::Server),
+        _ => None,
+    }
+}
+
+/// What the result of a server's `gnutls_handshake` says of the client's certificate.
+fn gnutls_proof(result: i32) -> Option<Proof> {
+    matches!(result, GNUTLS_UNTRUSTED | GNUTLS_CERTIFICATE).then_some(Proof {
+        presented: Some(true),
+        good: false,
+        ends: true,
+    })
+}
+
+/// The random of a ClientHello that begins `payload`.
+fn client_random(payload: &[u8]) -> Option<[u8; 32]> {
+    match payload {
+        [0x16, 3, 0..=4, _, _, 1, ..] => payload.get(RANDOM)?.try_into().ok(),
+        _ => None,
+    }
+}

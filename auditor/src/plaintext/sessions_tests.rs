@@ -1,0 +1,274 @@
+//! Sessions on sockets: which bytes become segments, and of which socket.
+
+use auditor_wire::{
+    exchange::{Exchange, Observation, Reporter},
+    limits::Limits,
+    segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp},
+    tls::{Evidence, Proof},
+    tracker::Tracker,
+};
+use proptest::prelude::*;
+
+use super::{
+    record::{Data, Event, Link, Record, Role},
+    sessions::Sessions,
+};
+
+const CLIENT: SocketId = SocketId(11);
+const SERVER: SocketId = SocketId(12);
+const RANDOM: [u8; 32] = [0xff; 32];
+const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+fn owner(tgid: u32) -> Owner {
+    Owner { tgid, start_ns: 0, comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0" }
+}
+
+fn hello() -> Vec<u8> {
+    let mut bytes = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    bytes.extend(RANDOM);
+    bytes
+}
+
+/// A packet with a ClientHello at one of the two sockets.
+fn packet(socket: SocketId, payload: &[u8]) -> Segment<'_> {
+    let (client, server) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:443".parse().unwrap());
+    let endpoints = Endpoints { local: client, remote: server };
+    let (direction, endpoints) =
+        if socket == CLIENT { (Direction::Egress, endpoints) } else { (Direction::Ingress, endpoints.reversed()) };
+    Segment {
+        time: Timestamp(1000),
+        socket,
+        direction,
+        wire: endpoints,
+        endpoints,
+        sequence: 1,
+        syn: false,
+        fin: false,
+        rst: false,
+        length: 517,
+        payload,
+        class: Class::Tls,
+        fresh: true,
+        gap: false,
+        complete_source: false,
+        muted: true,
+        owner: (socket == CLIENT).then(|| owner(1)),
+        cgroup: Some(3),
+        netns: None,
+    }
+}
+
+fn both() -> Sessions {
+    let mut sessions = Sessions::new(16);
+    sessions.packet(&packet(CLIENT, &hello()));
+    sessions.packet(&packet(SERVER, &hello()));
+    sessions
+}
+
+fn data(direction: Direction, offset: u32, payload: &'static [u8]) -> Data<'static> {
+    let class = match payload.first() {
+        Some(b'G') => Class::Request,
+        Some(b'H') => Class::Response,
+        _ => Class::Continuation,
+    };
+    let length = u32::try_from(payload.len()).unwrap();
+    Data { direction, offset, length, payload, class, gap: false, muted: false, verify_result: None }
+}
+
+fn record(role: Option<Role>, tgid: u32, event: Event<'static>) -> Record<'static> {
+    Record {
+        time_ns: 2000,
+        link: Link::Random(RANDOM),
+        object: 7,
+        born_ns: 9,
+        owner: owner(tgid),
+        library: 0,
+        role,
+        event,
+    }
+}
+
+/// What comes of records: socket, direction, sequence number, length.
+fn segments(sessions: &mut Sessions, records: &[Record<'_>]) -> Vec<(SocketId, Direction, u32, u32)> {
+    let mut out = Vec::new();
+    for record in records {
+        sessions.record(record, Some(Timestamp(1)), 0, &mut |segment| {
+            out.push((segment.socket, segment.direction, segment.sequence, segment.length));
+        });
+    }
+    out
+}
+
+fn left_out(sessions: &Sessions) -> Vec<(&'static str, u64)> {
+    sessions.left_out().filter(|(_, count)| *count > 0).collect()
+}
+
+#[test]
+fn both_ends_count_the_same_sequence_numbers() {
+    let mut sessions = both();
+    let sent =
+        segments(&mut sessions, &[record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)))]);
+    let came =
+        segments(&mut sessions, &[record(Some(Role::Server), 2, Event::Data(data(Direction::Ingress, 0, REQUEST)))]);
+    assert_eq!((sent[0].0, came[0].0), (CLIENT.plaintext(), SERVER.plaintext()));
+    assert_eq!((sent[0].2, sent[0].3), (came[0].2, came[0].3));
+    assert_ne!(sent[0].1, came[0].1);
+    assert_eq!(left_out(&sessions), []);
+}
+
+#[test]
+fn the_role_is_told_by_the_library_the_call_or_the_process() {
+    let role = |role, tgid, data| segments(&mut both(), &[record(role, tgid, Event::Data(data))])[0].0;
+    let request = data(Direction::Egress, 0, REQUEST);
+    assert_eq!(role(Some(Role::Server), 1, data(Direction::Ingress, 0, REQUEST)), SERVER.plaintext());
+    assert_eq!(role(None, 2, request), CLIENT.plaintext(), "who sends a request is the client, in whatever process");
+    let begun = Data { payload: b"GE", class: Class::Short, length: 2, ..request };
+    assert_eq!(role(None, 1, begun), CLIENT.plaintext(), "the process of the ClientHello");
+    assert_eq!(role(None, 2, begun), SERVER.plaintext(), "another process");
+}
+
+#[test]
+fn what_is_not_known_from_its_beginning_is_left_out() {
+    let mut sessions = both();
+    let mut refused = |record: Record<'_>, attached| {
+        sessions.record(&record, attached, 0, &mut |segment| panic!("{segment:?}"));
+        left_out(&sessions).last().unwrap().0
+    };
+    let request = record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
+    assert_eq!(refused(Record { link: Link::Random([1; 32]), ..request }, Some(Timestamp(1))), "plaintext-unlinked");
+    assert_eq!(refused(Record { link: Link::Nothing, ..request }, Some(Timestamp(1))), "plaintext-unlinked");
+    assert_eq!(
+        refused(Record { link: Link::Socket(SocketId(5)), ..request }, Some(Timestamp(1))),
+        "plaintext-unlinked"
+    );
+    assert_eq!(refused(request, Some(Timestamp(1001))), "plaintext-before-attached");
+    assert_eq!(refused(request, None), "plaintext-before-attached");
+}
+
+#[test]
+fn one_session_a_socket_and_http_1_alone() {
+    let mut sessions = both();
+    let request = record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
+    assert_eq!(segments(&mut sessions, &[request, Record { object: 8, ..request }]).len(), 1);
+    assert_eq!(left_out(&sessions), [("plaintext-second-session", 1)]);
+    let other = Data { class: Class::Http2, payload: b"", ..data(Direction::Ingress, 0, b"") };
+    let preface = record(Some(Role::Server), 2, Event::Data(Data { length: 24, ..other }));
+    let more = record(Some(Role::Server), 2, Event::Data(data(Direction::Egress, 0, RESPONSE)));
+    assert_eq!(segments(&mut sessions, &[preface, more]), []);
+    assert_eq!(left_out(&sessions)[1], ("plaintext-not-http1", 2));
+}
+
+#[test]
+fn the_server_s_library_proves_once() {
+    let mut sessions = both();
+    let read = Data { verify_result: Some(0), ..data(Direction::Ingress, 0, REQUEST) };
+    let server = record(Some(Role::Server), 2, Event::Data(read));
+    assert_eq!(sessions.proof(&server), Some((SERVER, Proof { presented: None, good: true, ends: false })));
+    assert_eq!(sessions.proof(&server), None);
+    let client = record(Some(Role::Client), 1, Event::Data(Data { direction: Direction::Egress, ..read }));
+    assert_eq!(sessions.proof(&client), None, "a client verifies the server");
+    let go = record(Some(Role::Server), 2, Event::Verified { good: false, presented: true });
+    assert_eq!(sessions.proof(&go), Some((SERVER, Proof { presented: Some(true), good: false, ends: true })));
+    let gnutls = |result| record(Some(Role::Server), 2, Event::Handshake(result));
+    assert!(sessions.proof(&gnutls(-43)).is_some_and(|(_, proof)| !proof.good && proof.ends));
+    assert_eq!(sessions.proof(&gnutls(0)), None);
+}
+
+#[test]
+fn what_is_remembered_is_bounded_and_reused_sockets_begin_anew() {
+    let mut sessions = Sessions::new(2);
+    for socket in 1..100 {
+        let mut bytes = hello();
+        bytes[11] = u8::try_from(socket).unwrap();
+        sessions.packet(&packet(SocketId(socket), &bytes));
+    }
+    let at = |socket: u8| {
+        let mut random = RANDOM;
+        random[0] = socket;
+        Record { link: Link::Random(random), ..record(None, 9, Event::Data(data(Direction::Ingress, 0, REQUEST))) }
+    };
+    assert_eq!(segments(&mut sessions, &[at(97)]), []);
+    assert_eq!(segments(&mut sessions, &[at(98), at(99)]).len(), 2);
+    // The same socket with another ClientHello is another connection.
+    let mut again = hello();
+    again[11] = 1;
+    sessions.packet(&packet(SocketId(99), &again));
+    assert_eq!(segments(&mut sessions, &[at(99)]), []);
+    assert_eq!(segments(&mut sessions, &[at(1)]).len(), 1);
+}
+
+#[test]
+fn the_tracker_makes_one_call_of_both_ends() {
+    let mut sessions = both();
+    let mut tracker = Tracker::new(Limits::default());
+    let mut calls: Vec<Exchange> = Vec::new();
+    let mut take = |observation| {
+        if let Observation::Exchange(exchange) = observation {
+            calls.push(*exchange);
+        }
+    };
+    let written = [u32::try_from(REQUEST.len()).unwrap(), u32::try_from(RESPONSE.len()).unwrap()];
+    // The library tells of the connection that the packets show.
+    tracker.segment(&packet(SERVER, &hello()), &mut take);
+    tracker.proof(SERVER, Proof { presented: Some(true), good: true, ends: false });
+    for record in [
+        record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST))),
+        record(Some(Role::Server), 2, Event::Data(data(Direction::Ingress, 0, REQUEST))),
+        record(Some(Role::Server), 2, Event::Data(data(Direction::Egress, 0, RESPONSE))),
+        record(Some(Role::Client), 1, Event::Data(data(Direction::Ingress, 0, RESPONSE))),
+        record(Some(Role::Client), 1, Event::End(written[0], written[1])),
+        record(Some(Role::Server), 2, Event::End(written[1], written[0])),
+    ] {
+        sessions.record(&record, Some(Timestamp(1)), 0, &mut |segment| tracker.segment(segment, &mut take));
+    }
+    tracker.finish(&mut take);
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!(call.reporter, Reporter::Destination);
+    assert_eq!(
+        call.tls.as_ref().map(|facts| (facts.client.evidence, facts.verified)),
+        Some((Evidence::Proven, Some(true)))
+    );
+    assert_eq!(call.unknown, None);
+    assert_eq!(call.response.as_ref().map(|response| response.status), Some(204));
+    assert_eq!((call.source.socket, call.destination.socket), (Some(CLIENT), Some(SERVER)));
+    assert_eq!((call.source.owner, call.destination.owner), (Some(owner(1)), Some(owner(2))));
+}
+
+#[test]
+fn the_end_of_a_connection_ends_its_session() {
+    let mut sessions = both();
+    let request = record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
+    assert_eq!(segments(&mut sessions, &[request]).len(), 1);
+    sessions.packet(&Segment { rst: true, ..packet(CLIENT, b"") });
+    let mut ends = 0;
+    sessions.advance(Timestamp(1000), &mut |_| ends += 1);
+    assert_eq!(ends, 0, "it may still be read");
+    sessions.advance(Timestamp(3_000_000_000), &mut |segment| ends += u32::from(segment.fin));
+    assert_eq!(ends, 2);
+}
+
+proptest! {
+    /// However records come, sequence numbers follow from offsets, and no segment is of a socket's own identity.
+    #[test]
+    fn any_records_are_taken(events in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<u32>(), 0_u8..4), 0..40)) {
+        let mut sessions = both();
+        for (client, egress, offset, what) in events {
+            let direction = if egress { Direction::Egress } else { Direction::Ingress };
+            let event = match what {
+                0 => Event::End(offset, offset),
+                1 => Event::Data(data(direction, offset, REQUEST)),
+                2 => Event::Data(data(direction, offset, RESPONSE)),
+                _ => Event::Data(data(direction, offset, b"x")),
+            };
+            let role = if client { Role::Client } else { Role::Server };
+            let record = record(Some(role), 1 + u32::from(client), event);
+            sessions.record(&record, Some(Timestamp(1)), 0, &mut |segment| {
+                assert!(segment.socket.is_plaintext());
+                if segment.length > 0 {
+                    assert_eq!(segment.sequence, u32::MAX.wrapping_add(offset));
+                }
+            });
+        }
+    }
+}
