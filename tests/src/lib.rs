@@ -2,7 +2,7 @@
 //!
 //! The oracle knows every call it makes: [`plan`] lays them out with what must be said of each, [`clients`] and [`servers`]
 //! carry them out as separate real processes, [`auditor`] runs the product beside them, and [`compare`] holds what it said
-//! against what was done.
+//! against what was done. [`tls`] does the same for connections in which nothing can be read.
 
 pub mod auditor;
 pub mod clients;
@@ -16,6 +16,9 @@ pub mod oneshot;
 pub mod oracle;
 pub mod plan;
 pub mod process;
+pub mod random;
 pub mod rig;
 pub mod servers;
+pub mod tls;
 pub mod tools;
+pub mod tshark;

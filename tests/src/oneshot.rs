@@ -32,10 +32,19 @@ pub struct Curl {
 /// When it cannot be started. That curl itself says something failed is in its output.
 pub fn curl(arguments: &[&str], input: &str, namespace: Option<&Namespace>) -> Result<Curl> {
     let mut command = Command::new(program("curl")?);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(arguments);
     if let Some(namespace) = namespace {
         namespace.enter(&mut command);
     }
+    feed(command, input)
+}
+
+/// Runs a prepared curl that reads its standard input.
+///
+/// # Errors
+/// As [`curl`].
+pub fn feed(mut command: Command, input: &str) -> Result<Curl> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     end_with_parent(&mut command);
     let mut child = command.spawn().context("cannot start curl")?;
     let pid = child.id();

@@ -173,7 +173,7 @@ fn start_nginx(place: Place<'_>) -> Result<Server> {
 }
 
 /// nginx with a configuration of this crate, in which `{listen}`, `{backend}` and `{directory}` stand for what is known only
-/// now. nginx cannot choose a port itself: a free one is looked for, and another one if somebody was faster.
+/// now, and `{socket N}` for one of its addresses. nginx cannot choose a port itself: a free one is looked for, and another one if somebody was faster.
 ///
 /// # Errors
 /// When nginx is missing or does not come up.
@@ -194,7 +194,13 @@ fn try_nginx(configuration: &str, place: Place<'_>) -> Result<Option<(Running, V
         None => place.addresses.iter().map(|address| free_port(*address)).collect::<Result<_>>()?,
     };
     let listen: String = sockets.iter().map(|socket| format!("listen {socket}; ")).collect();
-    let configuration = fs::read_to_string(source(configuration))?
+    let numbered = |text: String, (number, socket): (usize, &SocketAddr)| {
+        text.replace(&format!("{{socket {number}}}"), &socket.to_string())
+    };
+    let configuration = sockets
+        .iter()
+        .enumerate()
+        .fold(fs::read_to_string(source(configuration))?, numbered)
         .replace("{listen}", listen.trim_end())
         .replace("{backend}", &place.backend.map(|backend| backend.to_string()).unwrap_or_default())
         .replace("{directory}", &directory.display().to_string());

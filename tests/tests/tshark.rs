@@ -3,10 +3,9 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,10 +13,11 @@ use auditor_tests::{
     auditor,
     clients::ClientKind,
     plan::{Planned, Planner},
-    process::{PATIENCE, Running, output, until},
+    process::output,
     rig::{BACKEND, Rig, require_answers},
     servers::ServerKind,
     tools::{self, program, source},
+    tshark::{Ports, capture},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,9 +33,6 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "the auditor shows the request tshark leaves out, and no host where only a part of it was captured",
     ),
 ];
-
-/// The ports of a connection, client first.
-type Ports = (u16, u16);
 
 /// What happened on each connection, in order of the calls.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -130,36 +127,6 @@ impl Calls {
         self.statuses.retain(|(_, server), _| ports.contains(server));
         self
     }
-}
-
-/// Lets tshark capture loopback while `work` is done, the ports' traffic taken for HTTP.
-fn capture(file: &Path, ports: &[u16], work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let markers = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
-    let marked = [markers[0].local_addr()?, markers[1].local_addr()?];
-    let wanted = ports.iter().copied().chain(marked.iter().map(SocketAddr::port));
-    let filter: Vec<String> = wanted.map(|port| format!("tcp port {port}")).collect();
-    let mut command = Command::new(program("tshark")?);
-    command.args(["-l", "-q", "-i", "lo", "-B", "256", "-f", &filter.join(" or ")]);
-    // Printing the port of each packet shows how far it is: packets are in order.
-    command.args(["-P", "-T", "fields", "-e", "tcp.dstport", "-w"]).arg(file);
-    let mut tshark = Running::start("tshark", command)?;
-    let mut reach = |marker: SocketAddr| {
-        until("tshark shows a packet to the marker", || {
-            drop(TcpStream::connect(marker)?);
-            while let Ok(line) = tshark.line(Duration::from_millis(50)) {
-                if line.context("tshark ended")? == marker.port().to_string() {
-                    return Ok(Some(()));
-                }
-            }
-            Ok(None)
-        })
-    };
-    reach(marked[0])?;
-    work()?;
-    reach(marked[1])?;
-    tshark.signal(libc::SIGINT);
-    tshark.wait(PATIENCE)?;
-    Ok(())
 }
 
 #[test]
