@@ -34,9 +34,12 @@ pub(crate) enum Compiler {
     Source,
 }
 
-/// Where the object is put, and where the build script of `auditor` looks for it.
-pub(crate) fn object() -> PathBuf {
-    root().join("target/bpf/auditor.bpf.o")
+/// The objects: that of capture, and that of TLS plaintext, which is loaded only when asked for.
+const OBJECTS: [&str; 2] = ["auditor", "plaintext"];
+
+/// Where an object is put, and where the build script of `auditor` looks for it.
+fn object(name: &str) -> PathBuf {
+    root().join("target/bpf").join(name).with_extension("bpf.o")
 }
 
 /// The compiler that can be used here.
@@ -68,14 +71,18 @@ pub(crate) fn build() -> Result<()> {
     let folder = root().join("target/bpf/build");
     // Cargo itself knows whether anything changed; a build with nothing to do takes a tenth of a second.
     run(compile(compiler, &folder).current_dir(root().join("auditor-ebpf")))?;
-    let built = folder.join(TARGET).join("release/auditor");
+    OBJECTS.into_iter().try_for_each(|name| put(&folder, name))
+}
+
+fn put(folder: &Path, name: &str) -> Result<()> {
+    let built = folder.join(TARGET).join("release").join(name);
     let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     // Untouched when equal, so that the auditor is not built again.
-    if fs::read(object()).is_ok_and(|old| old == bytes) {
+    if fs::read(object(name)).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    fs::write(object(), &bytes).with_context(|| format!("cannot write {}", object().display()))?;
-    say(format!("eBPF object: {} bytes", bytes.len()));
+    fs::write(object(name), &bytes).with_context(|| format!("cannot write {}", object(name).display()))?;
+    say(format!("eBPF object {name}: {} bytes", bytes.len()));
     Ok(())
 }
 

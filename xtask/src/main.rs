@@ -55,6 +55,8 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Judges recorded TLS connections and prints what was right; AUDITOR_TLS_CORPUS names the file
+    TlsCorpus,
     /// Boots the auditor on stock kernels under QEMU and checks what it says of real calls there
     Vm {
         /// Series of a kernel, such as 6.1; all of them when absent
@@ -90,6 +92,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
+        Verb::TlsCorpus => test::tls_corpus(),
         Verb::Vm { kernels } => {
             test::build()?;
             vm::run_matrix(&kernels, test::auditor())

@@ -22,6 +22,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("c++", "g++"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
     ("taskset", "util-linux"),
@@ -37,6 +38,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("pip3", "python3-pip"),
     ("node", "nodejs"),
     ("javac", "default-jdk-headless"),
+    ("gnutls-serv", "gnutls-bin"),
 ];
 
 /// Sets up what builds the eBPF object and, if asked to, what the tests need.

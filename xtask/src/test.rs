@@ -190,6 +190,16 @@ fn unit() -> Result<()> {
     run(cargo().args(["test", "--doc", "--workspace", "--exclude", "auditor-tests", "--locked"]))
 }
 
+/// Holds the TLS reader against recorded connections, as the unit tests do, and shows the confusion matrix.
+///
+/// # Errors
+/// When there is no corpus, or what is decided differs too much from the truth.
+pub(crate) fn tls_corpus() -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--package", "auditor-wire", "--test", "tls_corpus", "--locked"]);
+    run(command.args(["--", "--nocapture", "--test-threads", "1"]))
+}
+
 fn docs() -> Result<()> {
     run(cargo().args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "--deny warnings"))
 }

@@ -4,6 +4,7 @@
 mod criterion;
 mod rig;
 mod table;
+mod tls;
 
 use std::{
     fs,
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// Requests per second of the fixed-rate rounds
     #[arg(long, default_value_t = 4000)]
     rate: u32,
+    /// Only the rounds over TLS
+    #[arg(long)]
+    tls: bool,
     /// Leave out the criterion benches
     #[arg(long)]
     no_parts: bool,
@@ -92,9 +96,13 @@ impl Bench {
     fn run(&self) -> Result<Vec<Row>> {
         // Warms the server and the processors' clocks.
         flat_out(self.server.port, 1)?;
+        if self.options.tls {
+            return self.tls_rows();
+        }
         let mut rows = self.flat_out_rows()?;
         rows.extend(self.fixed_rate_rows()?);
         rows.push(self.program_row()?);
+        rows.extend(self.tls_rows()?);
         rows.push(self.memory_row()?);
         Ok(rows)
     }

@@ -12,10 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::tls;
 use crate::process::{find, read};
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
-const LOAD_CPU: &str = "1";
+pub(crate) const LOAD_CPU: &str = "1";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A child that ends with its owner.
@@ -71,6 +72,8 @@ pub(crate) struct Server {
     process: Running,
     /// Where it listens.
     pub(crate) port: u16,
+    /// Where it listens for TLS.
+    pub(crate) tls_port: u16,
 }
 
 impl Server {
@@ -79,10 +82,11 @@ impl Server {
     /// # Errors
     /// When nginx is missing or does not come up.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
-        let port = free_port()?;
+        let (port, tls_port) = (free_port()?, free_port()?);
         fs::create_dir_all(folder)?;
+        tls::certificate(folder)?;
         let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, nginx_configuration(folder, port))?;
+        fs::write(&configuration, nginx_configuration(folder, port, tls_port))?;
         let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
         let mut process = Running::start(
             Command::new(nginx).arg("-p").arg(folder).arg("-c").arg(&configuration).stderr(Stdio::inherit()),
@@ -94,7 +98,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { process, port })
+        Ok(Self { process, port, tls_port })
     }
 
     /// CPU seconds the worker has used.
@@ -109,7 +113,8 @@ impl Server {
     }
 }
 
-fn nginx_configuration(folder: &Path, port: u16) -> String {
+fn nginx_configuration(folder: &Path, port: u16, tls_port: u16) -> String {
+    let (bulk, key, certificate) = (tls::BULK, tls::KEY, tls::CERTIFICATE);
     let folder = folder.display();
     format!(
         "daemon off; worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 40000;\n\
@@ -118,7 +123,9 @@ fn nginx_configuration(folder: &Path, port: u16) -> String {
          http {{\n  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;\n  \
          client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n  \
          uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n  \
-         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n}}\n"
+         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
+         server {{ listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_certificate {folder}/{certificate}; ssl_certificate_key {folder}/{key};\n  \
+         location / {{ return 200; }} location /{bulk} {{ root {folder}; }} }}\n}}\n"
     )
 }
 
@@ -213,6 +220,14 @@ impl Observer {
             run_nanoseconds,
             runs,
         })
+    }
+
+    /// Run time of its kernel programs, nanoseconds, and how often they ran; while the kernel's statistics are on.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn program_runs(&self) -> Result<(f64, f64)> {
+        program_runs(self.process.pid())
     }
 
     /// Counters once they no longer move: records are read some milliseconds after the load's end.

@@ -11,6 +11,9 @@ use crate::process::find;
 /// Calls `vm-case` makes over each address family; `init.sh` says the same.
 const CALLS_OF_CASE: usize = 40;
 
+/// What `tls-case` says when everything was captured; `init.sh` says how many connections.
+const TLS_CASE: &str = "tls-case: 20 connections, ";
+
 const INIT: &str = include_str!("init.sh");
 
 /// The calls of the guest's shell: path, verdict, outcome. Those of `vm-case` come with what must be said of them.
@@ -27,6 +30,8 @@ pub(crate) struct Programs {
     pub(crate) auditor: PathBuf,
     /// `vm-case` of the tests: prints, for each call it makes, what must be said of it.
     pub(crate) case: PathBuf,
+    /// `tls-case` of the tests: holds what is captured of TLS connections against what was sent.
+    pub(crate) tls_case: PathBuf,
 }
 
 /// An initramfs that runs the auditor between a real server and a real client.
@@ -43,6 +48,7 @@ pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     archive.with_libraries("bin/busybox", &busybox)?;
     archive.with_libraries("bin/auditor", &programs.auditor)?;
     archive.with_libraries("bin/vm-case", &programs.case)?;
+    archive.with_libraries("bin/tls-case", &programs.tls_case)?;
     archive.file("etc/httpd.conf", b"/private:guest:guest\n");
     archive.file("www/private/refused", b"never served\n");
     for page in ["ready", "open", "open-six", "bearer"] {
@@ -60,6 +66,7 @@ pub(crate) struct Report {
     expected: Vec<Value>,
     records: Vec<Value>,
     log: String,
+    tls: String,
     ended: bool,
 }
 
@@ -84,6 +91,9 @@ impl Report {
                 report.expected.extend(serde_json::from_str::<Value>(line).ok());
             } else if section == "records" {
                 report.records.extend(serde_json::from_str::<Value>(line).ok());
+            } else if section == "tls" {
+                report.tls += line;
+                report.tls.push('\n');
             } else if section == "log" {
                 report.log += line;
                 report.log.push('\n');
@@ -109,6 +119,9 @@ impl Report {
         }
         if self.expected.len() < 2 * CALLS_OF_CASE {
             writeln!(wrong, "vm-case made {} calls, expected {}", self.expected.len(), 2 * CALLS_OF_CASE)?;
+        }
+        if !self.tls.starts_with(TLS_CASE) {
+            writeln!(wrong, "of TLS connections: {}", self.tls.trim_end())?;
         }
         for call in CALLS.iter().map(shell_call).chain(self.expected.iter().cloned()) {
             if let Err(difference) = self.check_call(&call) {
@@ -181,7 +194,7 @@ mod tests {
         let calls: String = calls.iter().map(|call| format!("{call}\r\n")).collect();
         format!(
             "SeaBIOS @@ kernel 6.1.0-1-cloud-amd64\r\n@@ status 0\r\n@@ expected\r\n{calls}@@ records\r\n{calls}{records}@@ \
-             log\r\nready\r\n@@ end\r\n"
+             tls\r\n{TLS_CASE}9 headers\r\n@@ log\r\nready\r\n@@ end\r\n"
         )
     }
 
@@ -200,6 +213,9 @@ mod tests {
         let cut = Report::parse(&text[..40]).check("6.1.").expect_err("cut").to_string();
         assert!(cut.contains("did not come to its end"), "{cut}");
         assert!(cut.contains("vm-case made 0 calls"), "{cut}");
+        let failed = text.replace(TLS_CASE, "Error: seed 3: ");
+        let error = Report::parse(&failed).check("5.10.").expect_err("TLS").to_string();
+        assert!(error.contains("of TLS connections: Error: seed 3: 9 headers"), "{error}");
     }
 
     #[test]

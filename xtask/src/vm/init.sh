@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# PID 1 of the guest: a server, a client, the auditor between them; what it found goes to the console, framed by "@@" lines.
+# PID 1 of the guest: a server, a client, the auditor between them, then TLS connections; what was found goes to the console, framed by "@@" lines.
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -43,6 +43,9 @@ until_judged /private/refused true
 kill "$auditor"
 wait "$auditor"
 echo "@@ status $?"
+tls-case 1 20 >/run/tls 2>&1
+echo "@@ tls"
+cat /run/tls
 echo "@@ expected"
 cat /run/expected
 echo "@@ records"

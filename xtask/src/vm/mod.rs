@@ -34,9 +34,10 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
         let known: Vec<&str> = RELEASES.iter().map(|release| release.series).collect();
         bail!("no kernel {unknown}; there are {}", known.join(", "));
     }
-    let case = ["build", "--locked", "--package", "auditor-tests", "--bin", "vm-case"];
-    run(cargo().args(case))?;
-    let programs = Programs { auditor, case: root().join("target/debug/vm-case") };
+    let cases = ["build", "--locked", "--package", "auditor-tests", "--bin", "vm-case", "--bin", "tls-case"];
+    run(cargo().args(cases))?;
+    let built = |name: &str| root().join("target/debug").join(name);
+    let programs = Programs { auditor, case: built("vm-case"), tls_case: built("tls-case") };
     let initramfs = root().join("target/vm/initramfs");
     fs::create_dir_all(root().join("target/vm"))?;
     fs::write(&initramfs, guest::initramfs(&programs)?)?;
