@@ -228,12 +228,6 @@ impl Parser {
                 }
             }
             match &mut self.state {
-                // PROXY protocol version 2 begins like empty lines.
-                State::Idle if self.kind.is_none() && chunk.bytes.starts_with(b"\r\n\r\n\0") => {
-                    if let Some(event) = self.begin(chunk, head_limit, false) {
-                        return Some(event);
-                    }
-                }
                 State::Idle => {
                     let blank = chunk.bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
                     chunk.take(blank);
@@ -445,7 +439,7 @@ impl Parser {
             self.state = State::Deaf;
             return Some(Event { time, sequence, what: What::Tls(begun) });
         }
-        match tls::prelude(partial.buffer.as_slice()) {
+        match prelude(partial.buffer.as_slice()) {
             Prelude::Pass(length) if length > before && !partial.found => {
                 chunk.take(length - before);
                 return Some(Event { time, sequence, what: What::Prelude });
@@ -517,6 +511,18 @@ impl Parser {
             None => What::Other,
         };
         Some(Event { time, sequence, what })
+    }
+}
+
+/// What may precede TLS. Of a header of the PROXY protocol, version 2, the empty lines it begins with were passed over.
+fn prelude(bytes: &[u8]) -> Prelude {
+    const EMPTY_LINES: &[u8] = b"\r\n\r\n";
+    match tls::prelude(bytes) {
+        Prelude::None if bytes.first() == Some(&0) => match tls::prelude(&[EMPTY_LINES, bytes].concat()) {
+            Prelude::Pass(length) => length.checked_sub(EMPTY_LINES.len()).map_or(Prelude::None, Prelude::Pass),
+            other => other,
+        },
+        other => other,
     }
 }
 
