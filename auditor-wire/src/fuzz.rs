@@ -137,7 +137,11 @@ fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
         while let Some(event) = parser.data(&mut chunk, 2048, true) {
             // Where a body stops being one is only known to lie in the part at hand.
             let at = if matches!(event.what, What::Lost(_)) { 0 } else { event.sequence };
-            found.push(format!("{at} {:?}", event.what));
+            found.push(match event.what {
+                // Its first bytes are in what is told or in what is left of the part.
+                What::Tls(_) => format!("{at} Tls"),
+                _ => format!("{at} {:?}", event.what),
+            });
             let framing = match &event.what {
                 What::Request(Some(head), None) => framing::request(head.asked, head.length),
                 What::Response(head, None) => {

@@ -112,6 +112,8 @@ struct Partial {
     line: usize,
     /// It was believed though the stream's position was not known: a failure is silent.
     found: bool,
+    /// It is the begin of what may precede TLS: its length decides, not its lines.
+    prelude: bool,
 }
 
 impl Parser {
@@ -369,7 +371,7 @@ impl Parser {
                 return event;
             }
         }
-        let partial = Partial { buffer: SecretBuffer::default(), time, sequence, line: 0, found };
+        let partial = Partial { buffer: SecretBuffer::default(), time, sequence, line: 0, found, prelude: false };
         self.state = State::Head(Box::new(partial));
         self.go_on(chunk, head_limit)
     }
@@ -381,8 +383,10 @@ impl Parser {
         partial.buffer.push(&chunk.bytes[..chunk.bytes.len().min(head_limit.saturating_sub(before))]);
         let bytes = partial.buffer.as_slice();
         // The guess is made of the first line: it does not change before that ends. Asking at every byte would be quadratic.
-        let undecided =
-            before > LONGEST_GUESS && bytes.len() < head_limit && memchr::memchr(b'\n', &bytes[before..]).is_none();
+        let undecided = !partial.prelude
+            && before > LONGEST_GUESS
+            && bytes.len() < head_limit
+            && memchr::memchr(b'\n', &bytes[before..]).is_none();
         if self.kind.is_none() && !undecided {
             match detect::guess(bytes) {
                 Guess::More if bytes.len() < head_limit => {
@@ -432,7 +436,7 @@ impl Parser {
 
     /// The first bytes of a stream are not HTTP/1.
     fn not_http(&mut self, guess: Guess, chunk: &mut Chunk<'_>, before: usize) -> Option<Event> {
-        let State::Head(partial) = std::mem::take(&mut self.state) else { return None };
+        let State::Head(mut partial) = std::mem::take(&mut self.state) else { return None };
         let (time, sequence) = (partial.time, partial.sequence);
         if guess == Guess::Tls {
             let begun = partial.buffer.as_slice()[..before].to_vec();
@@ -446,6 +450,7 @@ impl Parser {
             }
             Prelude::More if !partial.found => {
                 chunk.take_all();
+                partial.prelude = true;
                 self.state = State::Head(partial);
                 return None;
             }
