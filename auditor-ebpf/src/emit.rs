@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    clamp::clamp,
     maps::{Found, RECORDS, Socket, count_loss},
     packet::{Headers, V4_MAPPED},
 };
@@ -182,24 +183,4 @@ const AF_INET: u32 = 2;
 unsafe fn store(at: *mut [u8; 16], words: [u32; 4]) {
     // SAFETY: the caller's promise.
     unsafe { core::ptr::write_volatile(at.cast::<[u32; 4]>(), words) };
-}
-
-/// `wanted` brought into 1..CAPACITY, a power of two, in a way that verifiers from 5.10 on follow: the compiler merges or
-/// hoists the same checks written in Rust, after which 5.10 and 6.1 lose the bound.
-#[inline(always)]
-pub fn clamp<const CAPACITY: usize>(wanted: u32) -> u64 {
-    let mut length = u64::from(wanted);
-    // SAFETY: arithmetic on one register.
-    unsafe {
-        core::arch::asm!(
-            "if {length} <= {max} goto +1",
-            "{length} = {max}",
-            "{length} &= {max}",
-            "if {length} > 0 goto +1",
-            "{length} = 1",
-            length = inout(reg) length,
-            max = const CAPACITY - 1,
-        );
-    }
-    length
 }

@@ -4,6 +4,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod clamp;
 mod emit;
 mod globals;
 mod hooks;

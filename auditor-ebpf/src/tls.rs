@@ -11,7 +11,8 @@ use auditor_abi::{
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 
 use crate::{
-    emit::{Observed, clamp, emit},
+    clamp::clamp,
+    emit::{Observed, emit},
     maps::{self, Found, Socket, TLS_EGRESS, TLS_INGRESS, Walk, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},

@@ -17,6 +17,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    clamp::clamp,
     globals,
     maps::{PLAINTEXT, SESSIONS, Session, SessionKey, count_loss},
     read,
@@ -324,24 +325,4 @@ fn write<const CAPACITY: usize>(header: &mut PlaintextHeader, buffer: u64, wante
     }
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     WRITTEN
-}
-
-/// `wanted` brought into 1..CAPACITY, a power of two, in a way that verifiers follow: the compiler merges or hoists the same
-/// checks written in Rust.
-#[inline(always)]
-fn clamp<const CAPACITY: usize>(wanted: u32) -> u64 {
-    let mut length = u64::from(wanted);
-    // SAFETY: arithmetic on one register.
-    unsafe {
-        core::arch::asm!(
-            "if {length} <= {max} goto +1",
-            "{length} = {max}",
-            "{length} &= {max}",
-            "if {length} > 0 goto +1",
-            "{length} = 1",
-            length = inout(reg) length,
-            max = const CAPACITY - 1,
-        );
-    }
-    length
 }

@@ -7,6 +7,8 @@
 #![feature(asm_experimental_arch)]
 
 mod carry;
+#[path = "../clamp.rs"]
+mod clamp;
 mod descriptor;
 mod globals;
 mod go;

@@ -48,23 +48,8 @@ pub fn decode(bytes: &[u8], epoch_offset_ns: u64) -> Result<Segments<'_>, Record
     if header.captured > header.length && !headers {
         return Err(RecordError::Value("length"));
     }
-    let direction = match header.direction {
-        EGRESS => Direction::Egress,
-        INGRESS => Direction::Ingress,
-        _ => return Err(RecordError::Value("direction")),
-    };
-    let class = match header.class {
-        CLASS_CONTINUATION => Class::Continuation,
-        CLASS_REQUEST => Class::Request,
-        CLASS_RESPONSE => Class::Response,
-        CLASS_SHORT => Class::Short,
-        CLASS_TLS => Class::Tls,
-        CLASS_TLS_HEADERS => Class::TlsHeader,
-        CLASS_HTTP2 => Class::Http2,
-        CLASS_OTHER => Class::Other,
-        CLASS_END => Class::Unclassified,
-        _ => return Err(RecordError::Value("class")),
-    };
+    let direction = direction(header.direction)?;
+    let class = class(header.class)?;
     let owner = (header.owner_tgid != 0).then_some(Owner {
         tgid: header.owner_tgid,
         start_ns: header.owner_start_ns,
@@ -153,6 +138,31 @@ fn address(octets: [u8; 16], port: u16) -> SocketAddr {
     let address = Ipv6Addr::from(octets);
     let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
     SocketAddr::new(address, port)
+}
+
+/// Which way a record's bytes went.
+pub(crate) fn direction(byte: u8) -> Result<Direction, RecordError> {
+    match byte {
+        EGRESS => Ok(Direction::Egress),
+        INGRESS => Ok(Direction::Ingress),
+        _ => Err(RecordError::Value("direction")),
+    }
+}
+
+/// What a record's first bytes were taken for.
+pub(crate) fn class(byte: u8) -> Result<Class, RecordError> {
+    Ok(match byte {
+        CLASS_CONTINUATION => Class::Continuation,
+        CLASS_REQUEST => Class::Request,
+        CLASS_RESPONSE => Class::Response,
+        CLASS_SHORT => Class::Short,
+        CLASS_TLS => Class::Tls,
+        CLASS_TLS_HEADERS => Class::TlsHeader,
+        CLASS_HTTP2 => Class::Http2,
+        CLASS_OTHER => Class::Other,
+        CLASS_END => Class::Unclassified,
+        _ => return Err(RecordError::Value("class")),
+    })
 }
 
 #[cfg(test)]

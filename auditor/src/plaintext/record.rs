@@ -5,13 +5,12 @@ use auditor_abi::{
         LINK_COOKIE, LINK_RANDOM, PlaintextHeader, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END,
         WHAT_HANDSHAKE, WHAT_VERIFIED,
     },
-    record::{
-        CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, EGRESS,
-        INGRESS, MARK_GAP, MARK_MUTED,
-    },
+    record::{MARK_GAP, MARK_MUTED},
 };
 use auditor_wire::segment::{Class, Direction, Owner, SocketId};
 use zerocopy::FromBytes as _;
+
+use crate::capture::record::{RecordError, class, direction};
 
 /// What ties a session to its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,17 +92,6 @@ pub struct Data<'a> {
     pub verify_result: Option<u32>,
 }
 
-/// Why bytes are no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// Shorter than a header, or than the payload it announces.
-    #[error("record cut short")]
-    Short,
-    /// A field has a value that no program writes.
-    #[error("record with an impossible {0}")]
-    Value(&'static str),
-}
-
 /// Decodes one record.
 ///
 /// # Errors
@@ -152,21 +140,12 @@ fn data<'a>(header: &PlaintextHeader, payload: &'a [u8]) -> Result<Data<'a>, Rec
     if header.captured > header.length {
         return Err(RecordError::Value("length"));
     }
-    let direction = match header.direction {
-        EGRESS => Direction::Egress,
-        INGRESS => Direction::Ingress,
-        _ => return Err(RecordError::Value("direction")),
-    };
-    let class = match header.class {
-        CLASS_CONTINUATION => Class::Continuation,
-        CLASS_REQUEST => Class::Request,
-        CLASS_RESPONSE => Class::Response,
-        CLASS_SHORT => Class::Short,
-        CLASS_HTTP2 => Class::Http2,
-        CLASS_OTHER => Class::Other,
-        CLASS_END => Class::Unclassified,
-        _ => return Err(RecordError::Value("class")),
-    };
+    let direction = direction(header.direction)?;
+    // A library gives what is inside TLS, never TLS itself.
+    let class = class(header.class)?;
+    if matches!(class, Class::Tls | Class::TlsHeader) {
+        return Err(RecordError::Value("class"));
+    }
     Ok(Data {
         direction,
         offset: header.offset,
@@ -181,6 +160,7 @@ fn data<'a>(header: &PlaintextHeader, payload: &'a [u8]) -> Result<Data<'a>, Rec
 
 #[cfg(test)]
 mod tests {
+    use auditor_abi::record::CLASS_REQUEST;
     use proptest::prelude::*;
     use zerocopy::{FromZeros as _, IntoBytes as _};
 
