@@ -5,6 +5,7 @@ use btf::Btf;
 use libfuzzer_sys::fuzz_target;
 
 // The reader's own files: the crate they are part of would bring the whole daemon with it.
+#[expect(dead_code, reason = "`doctor` also says how large the BTF is")]
 #[path = "../../auditor/src/kernel/btf.rs"]
 mod btf;
 #[expect(dead_code, reason = "the daemon reads files and explains losses, the fuzzer gives bytes")]
