@@ -106,10 +106,23 @@ impl Server {
     /// # Errors
     /// When there is no worker.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        cpu_seconds(self.worker()?)
+    }
+
+    /// What the worker has read from files, MiB: without a cache of its own that is what it sends.
+    ///
+    /// # Errors
+    /// When there is no worker.
+    pub(crate) fn mebibytes_read(&self) -> Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.worker()?))?;
+        let bytes: f64 = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar")?.parse()?;
+        Ok(bytes / f64::from(1 << 20))
+    }
+
+    fn worker(&self) -> Result<u32> {
         let master = self.process.pid();
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-        let worker = children.split_whitespace().next().context("nginx has no worker")?;
-        cpu_seconds(worker.parse()?)
+        Ok(children.split_whitespace().next().context("nginx has no worker")?.parse()?)
     }
 }
 

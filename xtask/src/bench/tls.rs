@@ -21,10 +21,15 @@ use crate::process::{find, read, run, say};
 /// The server's certificate and key, made for each bench.
 pub(crate) const CERTIFICATE: &str = "certificate.pem";
 pub(crate) const KEY: &str = "key.pem";
-/// A file of zeros, read [`BULK_TIMES`] times over one connection: a gigabyte.
+/// A file of zeros, read over and over on one connection.
 pub(crate) const BULK: &str = "bulk";
 const BULK_BYTES: u64 = 64 << 20;
-const BULK_TIMES: u32 = 16;
+/// More than any run reads; the client is ended.
+const BULK_TIMES: u32 = 1_000_000;
+/// Stretches of a transfer with the auditor, for each round that was asked for.
+const STRETCHES: u32 = 5;
+/// Length of a stretch.
+const STRETCH: Duration = Duration::from_secs(1);
 /// Time for a connection's handshake and first records to pass.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -42,6 +47,16 @@ pub(crate) fn certificate(folder: &Path) -> Result<()> {
     Ok(File::create(folder.join(BULK))?.set_len(BULK_BYTES)?)
 }
 
+/// What a transfer reached.
+struct Bulk {
+    /// MiB per second of the stretches without the auditor.
+    without: Vec<f64>,
+    /// Those with it, in parts of those around them.
+    ratios: Vec<f64>,
+    /// Records lost.
+    lost: f64,
+}
+
 impl Bench {
     /// The rows over TLS.
     ///
@@ -50,9 +65,8 @@ impl Bench {
     pub(super) fn tls_rows(&self) -> Result<Vec<Row>> {
         let port = self.server.tls_port;
         let handshakes = self.pairs("TLS handshakes", &|| handshakes(port, self.options.seconds))?;
-        let transfers = self.pairs("bulk over TLS", &|| bulk(port))?;
-        let lost: f64 = handshakes.iter().chain(&transfers).map(|(_, with)| with.counted.lost).sum();
-        let mebibytes = f64::from(u32::try_from(BULK_BYTES >> 20)? * BULK_TIMES);
+        let bulk = self.bulk()?;
+        let lost = bulk.lost + handshakes.iter().map(|(_, with)| with.counted.lost).sum::<f64>();
         let mut rows = vec![
             Row::spread("TLS handshakes, without the auditor", "/s", 0, &each(&handshakes, |pair| pair.0.0.rate)),
             Row::spread(
@@ -61,23 +75,47 @@ impl Bench {
                 3,
                 &each(&handshakes, |(without, with)| with.load.rate / without.0.rate),
             ),
-            Row::spread(
-                "1 GiB over TLS, without the auditor",
-                "MiB/s",
-                0,
-                &each(&transfers, |pair| pair.0.0.rate * mebibytes),
-            ),
-            Row::spread(
-                "1 GiB over TLS, with / without",
-                "ratio",
-                3,
-                &each(&transfers, |(without, with)| with.load.rate / without.0.rate),
-            )
-            .at_least(0.98),
+            Row::spread("bulk over TLS, without the auditor", "MiB/s", 0, &bulk.without),
+            Row::spread("bulk over TLS, with / without", "ratio", 3, &bulk.ratios).at_least(0.98),
             Row::value("records lost, TLS", "records", 0, lost).at_most(0.0),
         ];
         rows.extend(self.muted_rows()?);
         Ok(rows)
+    }
+
+    /// One transfer without a pause while the auditor comes and goes beside it. Each stretch with it is held against the two without
+    /// it around it: whatever else slows the machine for seconds slows the three alike.
+    fn bulk(&self) -> Result<Bulk> {
+        let transfer = &mut Running::start(&mut download(self.server.tls_port))?;
+        thread::sleep(WARM_UP);
+        let mut without = vec![self.stretch(transfer)?];
+        let (mut ratios, mut lost) = (Vec::new(), 0.0);
+        let stretches = self.options.rounds * STRETCHES;
+        for number in 1..=stretches {
+            say(format!("bulk over TLS: stretch {number} of {stretches}"));
+            let with = {
+                let observer = Observer::start(&self.auditor, &self.folder)?;
+                thread::sleep(WARM_UP);
+                let rate = self.stretch(transfer)?;
+                lost += observer.counters()?.lost;
+                rate
+            };
+            thread::sleep(WARM_UP);
+            let before = without[without.len() - 1];
+            let after = self.stretch(transfer)?;
+            ratios.push(2.0 * with / (before + after));
+            without.push(after);
+        }
+        Ok(Bulk { without, ratios, lost })
+    }
+
+    /// MiB per second over a stretch of a transfer.
+    fn stretch(&self, transfer: &mut Running) -> Result<f64> {
+        let (before, start) = (self.server.mebibytes_read()?, Instant::now());
+        thread::sleep(STRETCH);
+        let rate = (self.server.mebibytes_read()? - before) / start.elapsed().as_secs_f64();
+        ensure!(!transfer.ended(), "the transfer was over too soon");
+        Ok(rate)
     }
 
     /// Time in the kernel programs while one connection carries bulk: nearly every packet of the machine is one of a muted socket.
@@ -146,13 +184,6 @@ fn download(port: u16) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CPU, "curl", "--silent", "--fail", "--insecure", "--output", "/dev/null", &url]);
     command
-}
-
-/// A gigabyte over one connection; the rate is in downloads a second.
-fn bulk(port: u16) -> Result<Load> {
-    let start = Instant::now();
-    read(&mut download(port))?;
-    Ok(Load { requests: 1.0, rate: 1.0 / start.elapsed().as_secs_f64() })
 }
 
 #[cfg(test)]
