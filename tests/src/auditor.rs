@@ -108,7 +108,8 @@ impl Auditor {
     pub fn wait_covered(&self, files: &[&str]) -> Result<()> {
         let said = until("the libraries are covered", || {
             let log = self.log();
-            let covered = |file: &&str| log.lines().any(|line| line.contains("library is covered") && line.contains(*file));
+            let covered =
+                |file: &&str| log.lines().any(|line| line.contains("library is covered") && line.contains(*file));
             Ok(files.iter().all(covered).then_some(()))
         });
         said.with_context(|| self.log())

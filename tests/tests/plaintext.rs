@@ -288,6 +288,8 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
     let rig = Rig::start(&["thread"]).unwrap();
     let without = Daemon::start(rig.folder(), &[]).unwrap();
     let held = Held::by(without.pid()).unwrap();
+    let run = |program: &str| format!("auditor_capture_program_run_seconds_total{{program=\"{program}\"}}");
+    assert!(!without.get("/metrics").unwrap().contains(&run("tls_enter")));
     without.stop().unwrap();
     let with = Daemon::start(rig.folder(), &["--tls-plaintext"]).unwrap();
     let more = Held::by(with.pid()).unwrap();
@@ -297,6 +299,9 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
     });
     let metrics = metrics.unwrap();
     assert!(metrics.contains("reason=\"plaintext-ring-full\""), "{metrics}");
+    for program in auditor_abi::plaintext::PROGRAMS {
+        assert!(metrics.contains(&run(program)), "{program}: {metrics}");
+    }
     with.stop().unwrap();
     assert_eq!(more.programs.len(), held.programs.len() + 7, "{held:?} {more:?}");
     until("everything is detached", || Ok(more.existing()?.is_empty().then_some(()))).unwrap();
@@ -307,7 +312,8 @@ fn doctor_lists_the_libraries_that_processes_map() {
     let rig = Rig::start(&["thread", "go"]).unwrap();
     let certificates = TempDir::new().unwrap();
     create(certificates.path()).unwrap();
-    let started = |kind| TlsProcess::start(kind, certificates.path(), Path::new(env!("CARGO_BIN_EXE_oracle-tls"))).unwrap();
+    let started =
+        |kind| TlsProcess::start(kind, certificates.path(), Path::new(env!("CARGO_BIN_EXE_oracle-tls"))).unwrap();
     let _uncovered = [TlsClient::Rust, TlsClient::Java].map(started);
     let (code, text, log) = run_to_end(command(["doctor", "--output", "json"]).unwrap(), rig.folder()).unwrap();
     assert_eq!(code, Some(0), "{log}");

@@ -56,8 +56,7 @@ fn start(name: &str, command: Command) -> Result<(u16, Running)> {
 /// One call, over a connection of its own.
 fn call(folder: &Path, port: u16, path: &str) -> Result<()> {
     let authority = folder.join(AUTHORITY).display().to_string();
-    let config =
-        format!("url = \"https://127.0.0.1:{port}{path}\"\ncacert = \"{authority}\"\nsilent\nmax-time = 20\n");
+    let config = format!("url = \"https://127.0.0.1:{port}{path}\"\ncacert = \"{authority}\"\nsilent\nmax-time = 20\n");
     curl(&["--disable", "--config", "-"], &config, None)?;
     Ok(())
 }

@@ -136,8 +136,8 @@ fn libraries_prove_good_certificates_and_none_other() {
 
 #[test]
 fn the_400_of_nginx_inside_tls_is_a_refusal_where_it_is_read() {
-    let mut rig = Rig::start(&[ServerKind::Nginx], &[ClientKind::Curl], Path::new(env!("CARGO_BIN_EXE_oracle-tls")))
-        .unwrap();
+    let mut rig =
+        Rig::start(&[ServerKind::Nginx], &[ClientKind::Curl], Path::new(env!("CARGO_BIN_EXE_oracle-tls"))).unwrap();
     let required = |planned: &Planned| {
         planned.endpoint.mode == Mode::Required && planned.certificate == ClientCertificate::None && !planned.resumes
     };
@@ -183,7 +183,9 @@ fn gnutls(folder: &Path, version: Version, words: &[&str]) -> Result<(u16, Runni
     let mut command = Command::new(program("gnutls-serv")?);
     command.args(["--http", "--quiet", "--port", &port.to_string()]).args(words);
     command.arg(format!("--priority=NORMAL:-VERS-ALL:+VERS-TLS{}", version.number()));
-    for (option, file) in [("--x509certfile", "server.pem"), ("--x509keyfile", "server.key"), ("--x509cafile", AUTHORITY)] {
+    for (option, file) in
+        [("--x509certfile", "server.pem"), ("--x509keyfile", "server.key"), ("--x509cafile", AUTHORITY)]
+    {
         command.arg(option).arg(folder.join(file));
     }
     let running = Running::start("gnutls server", command)?;

@@ -57,10 +57,7 @@ pub struct Site {
 pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), LoadError> {
     if std::env::consts::ARCH != ARCHITECTURE {
         return Err(LoadError::Object {
-            message: format!(
-                "TLS plaintext is read on {ARCHITECTURE} alone, and this is {}",
-                std::env::consts::ARCH
-            ),
+            message: format!("TLS plaintext is read on {ARCHITECTURE} alone, and this is {}", std::env::consts::ARCH),
         });
     }
     let mut loader = EbpfLoader::new();

@@ -106,9 +106,8 @@ fn what_is_against_the_certificate_is_against_the_call() {
 #[test]
 fn a_400_refuses_those_who_lack_the_certificate_that_was_asked_for() {
     use ClientCertificate as C;
-    let facts = |certificate, requested, verified| {
-        Some(Facts { verified, ..inferred(certificate, Accepted::Yes, requested) })
-    };
+    let facts =
+        |certificate, requested, verified| Some(Facts { verified, ..inferred(certificate, Accepted::Yes, requested) });
     let resumed = Facts { resumed: Some(true), ..inferred(C::Resumed, Accepted::Yes, None) };
     let cases = [
         ("none was given", facts(C::Empty, Some(true), None), Outcome::Refused),
