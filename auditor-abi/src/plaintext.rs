@@ -49,6 +49,10 @@ pub const CALL_READ_EX: u32 = 3;
 pub const CALL_HANDSHAKE: u32 = 4;
 /// Verifies the certificates of a client: returns no error when they are good.
 pub const CALL_VERIFY: u32 = 5;
+/// Verifies the certificates of the peer and stores what is wrong with them where its fourth argument says.
+pub const CALL_PEERS: u32 = 6;
+/// Verifies one chain, for whatever purpose: within [`CALL_VERIFY`] it tells that the client's was looked at.
+pub const CALL_CHAIN: u32 = 7;
 
 /// What the programs must know of a library or executable. Offsets are [`crate::layout::ABSENT`] where not known.
 #[repr(C)]
@@ -60,6 +64,10 @@ pub struct Library {
     pub server: u32,
     /// Where a session keeps, as a `long`, the result of verifying the peer's certificate.
     pub verify: u32,
+    /// Where a session keeps the pointer to what can be resumed of it.
+    pub resumable: u32,
+    /// Where that keeps the pointer to the peer's certificate, null when there is none.
+    pub peer: u32,
     /// Zero.
     pub padding: u32,
     /// Go: distance of `(*TCPConn).Close` from `(*Conn).Write`, which tells a connection that is a TCP socket itself; 0 unknown.
@@ -110,7 +118,7 @@ pub struct PlaintextHeader {
     pub link_kind: u8,
     /// 1 when `result` is known.
     pub has_result: u8,
-    /// [`WHAT_VERIFIED`]: 1 when the client gave a certificate.
+    /// Whether the session has a certificate of its peer: one of the `PRESENTED_*` constants.
     pub presented: u8,
 }
 
@@ -120,8 +128,17 @@ pub const WHAT_DATA: u8 = 0;
 pub const WHAT_END: u8 = 1;
 /// A handshake function returned; the result is the library's.
 pub const WHAT_HANDSHAKE: u8 = 2;
-/// The client's certificates were verified; the result is 0 when they are good.
+/// The client's certificates were looked at; the result, where it is known, is 0 when they are good.
 pub const WHAT_VERIFIED: u8 = 3;
+/// The same, and the handshake ends with it.
+pub const WHAT_REFUSED: u8 = 4;
+
+/// [`PlaintextHeader::presented`]: not known.
+pub const PRESENTED_UNKNOWN: u8 = 0;
+/// There is none.
+pub const PRESENTED_NONE: u8 = 1;
+/// There is one.
+pub const PRESENTED_YES: u8 = 2;
 
 /// [`PlaintextHeader::role`]: the library's layout does not tell.
 pub const ROLE_UNKNOWN: u8 = 0;

@@ -100,6 +100,21 @@ impl Auditor {
         Ok(())
     }
 
+    /// Waits until it says that it reads the TLS libraries in these files, each told by a part of its path; it must log at level
+    /// `debug`.
+    ///
+    /// # Errors
+    /// When it does not say so in time; with what it wrote to standard error.
+    pub fn wait_covered(&self, files: &[&str]) -> Result<()> {
+        let said = until("the libraries are covered", || {
+            let log = self.log();
+            let covered =
+                |file: &&str| log.lines().any(|line| line.contains("library is covered") && line.contains(*file));
+            Ok(files.iter().all(covered).then_some(()))
+        });
+        said.with_context(|| self.log())
+    }
+
     /// The records that came so far.
     #[must_use]
     pub fn records(&self) -> &[Value] {

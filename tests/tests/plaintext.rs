@@ -17,6 +17,10 @@ use auditor_tests::{
     oneshot::curl,
     process::{PATIENCE, Running, output, until},
     servers::interpreter,
+    tls::{
+        certificates::create,
+        clients::{Client as TlsProcess, ClientKind as TlsClient},
+    },
     tools::{program, source, workspace},
 };
 use serde_json::Value;
@@ -217,16 +221,6 @@ fn listens(port: u16) -> Result<()> {
     until("the server listens", || Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop)))
 }
 
-/// Waits until the auditor reads each of these files.
-fn covers(auditor: &Auditor, files: &[&str]) -> Result<()> {
-    let said = until("the libraries are covered", || {
-        let log = auditor.log();
-        let covered = |file: &&str| log.lines().any(|line| line.contains("library is covered") && line.contains(*file));
-        Ok(files.iter().all(covered).then_some(()))
-    });
-    said.with_context(|| auditor.log())
-}
-
 fn exchanges<'a>(records: &'a [Value], path: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["request"]["path"] == path).collect()
 }
@@ -236,7 +230,7 @@ fn calls_inside_tls_are_judged_once_and_no_secret_gets_out() {
     let rig = Rig::start(&["nginx", "thread", "asyncio", "node", "go", "gnutls"]).unwrap();
     let arguments = ["--tls-plaintext", "--log-level", "debug"];
     let mut auditor = Auditor::watch(rig.folder(), &arguments).unwrap();
-    covers(&auditor, &["libssl.so", "/node", "plaintext-go", "libgnutls.so"]).unwrap();
+    auditor.wait_covered(&["libssl.so", "/node", "plaintext-go", "libgnutls.so"]).unwrap();
     let (mut expected, mut secrets) = (Vec::new(), Vec::new());
     for (server, port, _) in &rig.servers {
         for client in CLIENTS {
@@ -273,8 +267,8 @@ fn calls_inside_tls_are_judged_once_and_no_secret_gets_out() {
             continue;
         };
         // A session may have begun with a client certificate; where that cannot be told, nobody is called unauthenticated.
-        let inherits = &record["transport"]["client_certificate"]["inherited"];
-        let open = record["transport"]["resumed"] == true && inherits.is_null();
+        let evidence = &record["transport"]["client_certificate"]["evidence"];
+        let open = record["transport"]["resumed"] == true && evidence != "proven";
         let verdict = if open && *verdict == "unauthenticated" { &"unknown" } else { verdict };
         let got = (record["verdict"].as_str(), record["outcome"].as_str(), record["credentials"][0]["kind"].as_str());
         let transport = record["transport"]["security"].as_str();
@@ -294,6 +288,8 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
     let rig = Rig::start(&["thread"]).unwrap();
     let without = Daemon::start(rig.folder(), &[]).unwrap();
     let held = Held::by(without.pid()).unwrap();
+    let run = |program: &str| format!("auditor_capture_program_run_seconds_total{{program=\"{program}\"}}");
+    assert!(!without.get("/metrics").unwrap().contains(&run("tls_enter")));
     without.stop().unwrap();
     let with = Daemon::start(rig.folder(), &["--tls-plaintext"]).unwrap();
     let more = Held::by(with.pid()).unwrap();
@@ -303,6 +299,9 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
     });
     let metrics = metrics.unwrap();
     assert!(metrics.contains("reason=\"plaintext-ring-full\""), "{metrics}");
+    for program in auditor_abi::plaintext::PROGRAMS {
+        assert!(metrics.contains(&run(program)), "{program}: {metrics}");
+    }
     with.stop().unwrap();
     assert_eq!(more.programs.len(), held.programs.len() + 7, "{held:?} {more:?}");
     until("everything is detached", || Ok(more.existing()?.is_empty().then_some(()))).unwrap();
@@ -311,6 +310,11 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
 #[test]
 fn doctor_lists_the_libraries_that_processes_map() {
     let rig = Rig::start(&["thread", "go"]).unwrap();
+    let certificates = TempDir::new().unwrap();
+    create(certificates.path()).unwrap();
+    let started =
+        |kind| TlsProcess::start(kind, certificates.path(), Path::new(env!("CARGO_BIN_EXE_oracle-tls"))).unwrap();
+    let _uncovered = [TlsClient::Rust, TlsClient::Java].map(started);
     let (code, text, log) = run_to_end(command(["doctor", "--output", "json"]).unwrap(), rig.folder()).unwrap();
     assert_eq!(code, Some(0), "{log}");
     let diagnosis: Value = serde_json::from_str(&text).unwrap();
@@ -322,4 +326,7 @@ fn doctor_lists_the_libraries_that_processes_map() {
     };
     assert_eq!(covered("openssl", "libssl.so"), true);
     assert_eq!(covered("go", "plaintext-go"), true);
+    assert_eq!(covered("rustls", "oracle-tls"), false);
+    assert_eq!(covered("jsse", "libjvm.so"), false);
+    assert_eq!(diagnosis["tls_plaintext"]["available"], true, "{text}");
 }

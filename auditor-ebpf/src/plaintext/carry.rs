@@ -37,6 +37,8 @@ pub struct Carried {
     pub length: u32,
     /// Result of verifying the peer's certificate, where the library keeps it.
     pub verified: Option<u64>,
+    /// Whether the session has a certificate of its peer, one of the `PRESENTED_*` constants.
+    pub presented: u8,
 }
 
 impl Carried {
@@ -50,7 +52,7 @@ impl Carried {
 /// What a library told of a handshake.
 pub struct Told {
     pub what: u8,
-    pub result: u32,
+    pub result: Option<u32>,
     pub presented: u8,
     pub role: u8,
 }
@@ -119,6 +121,7 @@ pub fn carry(carried: &Carried, certain: bool) {
         header.result = result as u32;
         header.has_result = 1;
     }
+    header.presented = carried.presented;
     let status = emit(header, carried.buffer, wanted);
     session.gap[half] = u32::from(status != WRITTEN);
     if status != WRITTEN {
@@ -136,8 +139,10 @@ pub fn tell(object: u64, library: u32, link: &[u64; 4], link_kind: u8, told: &To
     header.class = CLASS_END;
     header.what = told.what;
     header.role = told.role;
-    header.result = told.result;
-    header.has_result = 1;
+    if let Some(result) = told.result {
+        header.result = result;
+        header.has_result = 1;
+    }
     header.presented = told.presented;
     let status = write::<8>(header, 0, 0);
     if status != WRITTEN {

@@ -3,7 +3,10 @@
 //! change the stack, which Go walks and moves.
 
 use auditor_abi::{
-    plaintext::{CALL_READ, CALL_VERIFY, LINK_COOKIE, LOST_MEMORY, Library, ROLE_CLIENT, ROLE_SERVER, WHAT_VERIFIED},
+    plaintext::{
+        CALL_CHAIN, CALL_READ, CALL_VERIFY, LINK_COOKIE, LOST_MEMORY, Library, PRESENTED_NONE, PRESENTED_UNKNOWN,
+        PRESENTED_YES, ROLE_CLIENT, ROLE_SERVER, WHAT_REFUSED, WHAT_VERIFIED,
+    },
     record::{EGRESS, INGRESS},
 };
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_current_pid_tgid, macros::uprobe, programs::ProbeContext};
@@ -20,6 +23,8 @@ use crate::{
 const IS_CLIENT: u64 = 16;
 /// `itab.fun`, behind three words (runtime/runtime2.go, internal/abi/iface.go); methods are in the order of their names.
 const FIRST_METHOD: u64 = 24;
+/// More certificates than any chain has: what is read then is something else.
+const MOST_CERTIFICATES: u64 = 1024;
 /// `poll.FD.Sysfd`, behind `fdMutex` (internal/poll/fd_unix.go).
 const SYSFD: u64 = 16;
 
@@ -34,22 +39,32 @@ pub fn go_write(context: ProbeContext) -> u32 {
     0
 }
 
-/// `(*Conn).Read` and `(*Conn).processCertsFromClient`, at the entry.
+/// The number of certificates of a client: the second word of the slice that begins the `tls.Certificate`, which is too large for
+/// registers and lies behind the return address.
+const CERTIFICATES: u64 = 16;
+
+/// `(*Conn).Read`, `(*Conn).processCertsFromClient` and `(*x509.Certificate).Verify`, at the entry.
 #[uprobe]
 pub fn go_enter(context: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe.
     let registers = unsafe { registers(context.as_ptr()) };
-    // Of a call that reads: its buffer. Of one that verifies: the number of certificates, the second word of the slice that
-    // begins `tls.Certificate`.
-    let call = Call {
-        object: registers.ax,
-        buffer: registers.bx,
-        count: registers.cx,
-        stack: registers.ip,
-        site: site(context.as_ptr()),
-        link: 0,
-    };
-    let _ = CALLS.insert(&goroutine(registers), &call, 0);
+    let site = site(context.as_ptr());
+    let kind = (site >> 32) as u32;
+    let key = goroutine(registers, kind);
+    if kind == CALL_CHAIN {
+        if let Some(call) = CALLS.get_ptr_mut(&key) {
+            // SAFETY: the value lives as long as the program runs; only this goroutine writes it.
+            let call = unsafe { &mut *call };
+            call.link = 1;
+        }
+        return 0;
+    }
+    let mut count = u64::from(u32::MAX);
+    if kind == CALL_VERIFY {
+        count = user::<u64>(registers.sp.wrapping_add(CERTIFICATES)).unwrap_or(count);
+    }
+    let call = Call { object: registers.ax, buffer: registers.bx, count, stack: registers.ip, site, link: 0 };
+    let _ = CALLS.insert(&key, &call, 0);
     0
 }
 
@@ -72,7 +87,8 @@ pub fn go_close(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn returned(registers: &Registers, site: u64) {
-    let key = goroutine(registers);
+    let kind = (site >> 32) as u32;
+    let key = goroutine(registers, kind);
     let Some(call) = CALLS.get_ptr(&key) else { return };
     // SAFETY: the value lives as long as the program runs; only this goroutine writes it.
     let call = unsafe { *call };
@@ -82,7 +98,7 @@ fn returned(registers: &Registers, site: u64) {
     let _ = CALLS.remove(&key);
     let Some(library) = LIBRARIES.get(site as u32) else { return };
     let library = &library.0;
-    match (site >> 32) as u32 {
+    match kind {
         CALL_READ => {
             let length = registers.ax as i64;
             if length > 0 && length <= i64::from(i32::MAX) {
@@ -92,10 +108,12 @@ fn returned(registers: &Registers, site: u64) {
         CALL_VERIFY => {
             let cookie = cookie(library, call.object, write_address(library, CALL_VERIFY, call.stack));
             // The error is an interface: no type, no error.
+            let refused = registers.ax != 0;
             let told = Told {
-                what: WHAT_VERIFIED,
-                result: u32::from(registers.ax != 0),
-                presented: u8::from(call.count > 0),
+                what: if refused { WHAT_REFUSED } else { WHAT_VERIFIED },
+                // A program may ask for certificates and not look at them.
+                result: if call.link == 1 { Some(u32::from(refused)) } else { None },
+                presented: presented(call.count),
                 role: ROLE_SERVER,
             };
             tell(call.object, site as u32, &[cookie, 0, 0, 0], LINK_COOKIE, &told);
@@ -122,8 +140,19 @@ fn moved(library: &Library, site: u64, entry: u64, object: u64, direction: u8, b
         buffer,
         length: length as u32,
         verified: None,
+        presented: PRESENTED_UNKNOWN,
     };
     carry(&carried, true);
+}
+
+/// Whether there are certificates; their number is not known where the stack could not be read.
+#[inline(always)]
+fn presented(count: u64) -> u8 {
+    match count {
+        0 => PRESENTED_NONE,
+        1..=MOST_CERTIFICATES => PRESENTED_YES,
+        _ => PRESENTED_UNKNOWN,
+    }
 }
 
 /// The address of `(*Conn).Write` in this process, by that of another probed function.
@@ -156,9 +185,11 @@ fn cookie(library: &Library, object: u64, write: u64) -> u64 {
     }
 }
 
+/// Certificates are verified within the read that begins the handshake, maybe: they have a place of their own.
 #[inline(always)]
-fn goroutine(registers: &Registers) -> CallKey {
+fn goroutine(registers: &Registers, kind: u32) -> CallKey {
     // SAFETY: no arguments.
     let tgid = unsafe { bpf_get_current_pid_tgid() } >> 32;
-    CallKey { caller: registers.r14, tgid }
+    let verifies = u64::from(kind == CALL_VERIFY || kind == CALL_CHAIN);
+    CallKey { caller: registers.r14, tgid: verifies << 32 | tgid }
 }

@@ -7,8 +7,9 @@ use core::ffi::c_void;
 use auditor_abi::{
     layout::ABSENT,
     plaintext::{
-        CALL_HANDSHAKE, CALL_READ, CALL_READ_EX, CALL_WRITE, CALL_WRITE_EX, LINK_RANDOM, LOST_MEMORY, Library,
-        ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_HANDSHAKE,
+        CALL_HANDSHAKE, CALL_PEERS, CALL_READ, CALL_READ_EX, CALL_WRITE, CALL_WRITE_EX, LINK_RANDOM, LOST_MEMORY,
+        Library, PRESENTED_NONE, PRESENTED_UNKNOWN, PRESENTED_YES, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN,
+        WHAT_HANDSHAKE, WHAT_VERIFIED,
     },
     record::{EGRESS, INGRESS},
 };
@@ -28,6 +29,8 @@ use crate::{
 /// `GNUTLS_E_AGAIN` and `GNUTLS_E_INTERRUPTED` (gnutls/gnutls.h): the handshake goes on.
 const AGAIN: i32 = -28;
 const INTERRUPTED: i32 = -52;
+/// `GNUTLS_E_NO_CERTIFICATE_FOUND`: the peer gave none.
+const NO_CERTIFICATE: i32 = -49;
 
 /// The entry of a read, write or handshake function.
 #[uprobe]
@@ -44,7 +47,7 @@ pub fn tls_enter(context: ProbeContext) -> u32 {
         link: written(registers, site),
     };
     // A call inside of another takes its place: the outer one's bytes are not on the wire as they are.
-    let _ = CALLS.insert(&thread(), &call, 0);
+    let _ = CALLS.insert(&thread(site), &call, 0);
     0
 }
 
@@ -83,7 +86,7 @@ fn written(registers: &Registers, site: u64) -> u64 {
 
 #[inline(always)]
 fn returned(registers: &Registers, site: u64) {
-    let key = thread();
+    let key = thread(site);
     let Some(call) = CALLS.get_ptr(&key) else { return };
     // SAFETY: the value lives as long as the program runs; only this thread writes it.
     let call = unsafe { *call };
@@ -99,11 +102,18 @@ fn returned(registers: &Registers, site: u64) {
     if kind == CALL_HANDSHAKE {
         if result != AGAIN && result != INTERRUPTED {
             let Some(link) = random(library, call.object) else { return count_loss(LOST_MEMORY) };
-            let told =
-                Told { what: WHAT_HANDSHAKE, result: result as u32, presented: 0, role: role(library, call.object) };
+            let told = Told {
+                what: WHAT_HANDSHAKE,
+                result: Some(result as u32),
+                presented: PRESENTED_UNKNOWN,
+                role: role(library, call.object),
+            };
             tell(call.object, site as u32, &link, LINK_RANDOM, &told);
         }
         return;
+    }
+    if kind == CALL_PEERS {
+        return verified(library, &call, site, result);
     }
     let length = match kind {
         CALL_READ | CALL_WRITE if result > 0 => result as u32,
@@ -130,6 +140,22 @@ fn returned(registers: &Registers, site: u64) {
     }
 }
 
+/// The peer's certificates were looked at: what is wrong with them is a set of bits, none when they are good.
+#[inline(always)]
+fn verified(library: &Library, call: &Call, site: u64, returned: i32) {
+    let (presented, result) = match returned {
+        0 => match user::<u32>(call.count) {
+            Some(faults) => (PRESENTED_YES, Some(faults)),
+            None => return count_loss(LOST_MEMORY),
+        },
+        NO_CERTIFICATE => (PRESENTED_NONE, None),
+        _ => return,
+    };
+    let Some(link) = random(library, call.object) else { return count_loss(LOST_MEMORY) };
+    let told = Told { what: WHAT_VERIFIED, result, presented, role: role(library, call.object) };
+    tell(call.object, site as u32, &link, LINK_RANDOM, &told);
+}
+
 #[inline(always)]
 fn carried(
     library: &Library,
@@ -138,19 +164,43 @@ fn carried(
     link: [u64; 4],
     (direction, buffer, length): (u8, u64, u32),
 ) -> Carried {
-    let verified =
-        if library.verify == ABSENT { None } else { user::<u64>(object.wrapping_add(u64::from(library.verify))) };
+    let role = role(library, object);
+    // What a client makes of its server is not asked for.
+    let (verified, presented) =
+        if role == ROLE_SERVER { proof(library, object) } else { (None, PRESENTED_UNKNOWN) };
     Carried {
         object,
         library: site as u32,
         link,
         link_kind: LINK_RANDOM,
-        role: role(library, object),
+        role,
         direction,
         buffer,
         length,
         verified,
+        presented,
     }
+}
+
+/// What a session keeps of its peer's certificate: the result of verifying it, and whether there is one.
+#[inline(always)]
+fn proof(library: &Library, object: u64) -> (Option<u64>, u8) {
+    if library.verify == ABSENT {
+        return (None, PRESENTED_UNKNOWN);
+    }
+    let result = user::<u64>(object.wrapping_add(u64::from(library.verify)));
+    if library.resumable == ABSENT || library.peer == ABSENT {
+        return (result, PRESENTED_UNKNOWN);
+    }
+    let presented = match user::<u64>(object.wrapping_add(u64::from(library.resumable))) {
+        None | Some(0) => PRESENTED_UNKNOWN,
+        Some(resumable) => match user::<u64>(resumable.wrapping_add(u64::from(library.peer))) {
+            None => PRESENTED_UNKNOWN,
+            Some(0) => PRESENTED_NONE,
+            Some(_) => PRESENTED_YES,
+        },
+    };
+    (result, presented)
 }
 
 /// The random of the session's ClientHello.
@@ -180,8 +230,9 @@ pub fn site(context: *mut c_void) -> u64 {
     unsafe { bpf_get_attach_cookie(context) }
 }
 
+/// Certificates are verified within a handshake, which goes on: they have a place of their own.
 #[inline(always)]
-fn thread() -> CallKey {
+fn thread(site: u64) -> CallKey {
     // SAFETY: no arguments.
-    CallKey { caller: unsafe { bpf_get_current_pid_tgid() }, tgid: 0 }
+    CallKey { caller: unsafe { bpf_get_current_pid_tgid() }, tgid: u64::from((site >> 32) as u32 == CALL_PEERS) }
 }

@@ -22,7 +22,7 @@ use std::fmt;
 pub use self::endpoints::{Endpoint, Endpoints};
 pub use self::hello::{ClientHello, Hello, LONGEST_HELLO, cut_hello, hello, sample_hello};
 pub use self::prelude::{Prelude, prelude};
-pub use self::proof::Proof;
+pub use self::proof::{Progress, Proof};
 pub use self::session::{Session, Side};
 
 /// A protocol version (RFC 8446 section 4.2.1): `0x0301` is TLS 1.0, `0x0304` TLS 1.3.

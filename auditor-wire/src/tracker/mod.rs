@@ -301,7 +301,8 @@ impl Tracker {
         self.buffered -= connection.buffered();
         entry.state = State::Ended(self.now, Box::new(Identity::of(connection)));
         self.ended.push_back((later(self.now, LINGER), id));
-        if let Some(twin) = twin {
+        // What libraries tell of a connection may still come.
+        if let Some(twin) = twin.filter(|twin| !self.limits.tls_plaintext || twin.is_plaintext()) {
             self.release(twin, Timestamp(u64::MAX), deliver);
         }
     }

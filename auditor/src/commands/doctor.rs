@@ -11,7 +11,7 @@ use crate::{
     cli::{DoctorArgs, DoctorOutput},
     config::Config,
     kernel::probe::{Answer, Capabilities, Fact},
-    plaintext::finder::survey,
+    plaintext::finder::{Seen, survey},
     sinks::Escaped,
 };
 
@@ -23,7 +23,16 @@ struct Diagnosis {
     reason: Option<String>,
     hooks: Vec<Hook>,
     facts: Vec<FactRecord>,
+    tls_plaintext: TlsPlaintext,
     tls_libraries: Vec<TlsLibrary>,
+}
+
+/// Whether `tls_plaintext` can be used.
+#[derive(Serialize)]
+struct TlsPlaintext {
+    available: bool,
+    /// Why not.
+    reason: Option<String>,
 }
 
 /// A file with a TLS library that a process maps.
@@ -92,14 +101,23 @@ fn diagnose() -> Diagnosis {
             purpose: "stand in for iter/task_file; they see the network namespaces that have a process to be read",
         },
     ];
-    let tls_libraries = survey().into_iter().map(|seen| TlsLibrary {
-        library: seen.library.as_str(),
-        path: seen.path,
-        covered: seen.uncovered.is_none(),
-        reason: seen.uncovered,
-    });
-    let tls_libraries = tls_libraries.collect();
-    Diagnosis { live_capture, reason, hooks, tls_libraries, facts: facts.into_iter().map(FactRecord::new).collect() }
+    let tls_plaintext = match live::reads_plaintext() {
+        Ok(()) => TlsPlaintext { available: true, reason: None },
+        Err(reason) => TlsPlaintext { available: false, reason: Some(reason) },
+    };
+    let tls_libraries = libraries(tls_plaintext.available);
+    let facts = facts.into_iter().map(FactRecord::new).collect();
+    Diagnosis { live_capture, reason, hooks, tls_plaintext, tls_libraries, facts }
+}
+
+/// The libraries that processes map. Where plaintext is not `available` none of them is read.
+fn libraries(available: bool) -> Vec<TlsLibrary> {
+    let unavailable = || (!available).then(|| "TLS plaintext cannot be read here".to_owned());
+    let library = |seen: Seen| {
+        let reason = seen.uncovered.or_else(unavailable);
+        TlsLibrary { library: seen.library.as_str(), path: seen.path, covered: reason.is_none(), reason }
+    };
+    survey().into_iter().map(library).collect()
 }
 
 impl FactRecord {
@@ -136,6 +154,13 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
     for hook in &diagnosis.hooks {
         let used = if hook.used { painted(AnsiColor::Green, "used") } else { painted(AnsiColor::Red, "not used") };
         writeln!(out, "  {:20} {used}: {}", hook.name, hook.purpose)?;
+    }
+    match &diagnosis.tls_plaintext.reason {
+        None => writeln!(out, "\nTLS plaintext can be read where tls_plaintext asks for it.")?,
+        Some(reason) => writeln!(
+            out,
+            "\nTLS plaintext cannot be read; with tls_plaintext what the wire shows of TLS stands: {reason}"
+        )?,
     }
     if !diagnosis.tls_libraries.is_empty() {
         writeln!(out, "\nTLS libraries that processes map, and whether tls_plaintext reads them")?;

@@ -17,11 +17,11 @@ use crate::{
     capture::{Capture, ring::RingSource},
     config::Config,
     kernel::{
-        self,
         cgroup::{self, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
-        loader::{self, LoadError, Options, SocketLister},
+        loader::{self, LoadError, Options, Ring, SocketLister},
         object,
+        plaintext::{self as probes, Losses, Probes},
         probe::initial_pid_namespace,
     },
     plaintext::{finder::Finder, source::PlaintextSource},
@@ -81,8 +81,32 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     Ok(Live { source, attributor, root, own_pid, iterator })
 }
 
-/// The source with TLS plaintext besides.
+/// The source with TLS plaintext besides, where the kernel has what it needs; else what the wire shows stands.
 fn plaintext(config: &Config, packets: RingSource) -> Result<Box<dyn Capture>, Failure> {
+    let (probes, losses, ring) = match load_plaintext(config)? {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::warn!(%error, "TLS plaintext is not read, and what the wire shows of TLS connections stands; `auditor doctor` says more");
+            return Ok(Box::new(packets));
+        }
+    };
+    let started = |source| Failure::System { action: "start a thread", source };
+    let finder = Finder::start(probes).map_err(started)?;
+    tracing::info!("reading TLS plaintext in the libraries that processes map");
+    Ok(Box::new(PlaintextSource::new(packets, ring, losses, finder, config.limits.connections)))
+}
+
+/// Whether this kernel runs the programs that read TLS plaintext; they are loaded for a moment.
+///
+/// # Errors
+/// Why not.
+pub(super) fn reads_plaintext() -> Result<(), String> {
+    let loaded = load_plaintext(&Config::default()).map_err(|failure| failure.to_string())?;
+    loaded.map(drop).map_err(|error| error.to_string())
+}
+
+/// Loads the programs; the inner error is the kernel's.
+fn load_plaintext(config: &Config) -> Result<Result<(Probes, Losses, Ring), LoadError>, Failure> {
     let Some(object) = object::plaintext() else {
         return Err(Failure::Unsupported(
             "this auditor was built without its eBPF object for TLS plaintext; build it with `cargo xtask build`, or leave \
@@ -100,16 +124,7 @@ fn plaintext(config: &Config, packets: RingSource) -> Result<Box<dyn Capture>, F
         response_head_bytes: config.capture.response_head_bytes,
         offsets: layout.offsets().to_vec(),
     };
-    let refused = |error: LoadError| {
-        Failure::Unsupported(format!(
-            "TLS plaintext: {error}; it needs Linux 5.15 or newer; leave tls_plaintext off; {DOCTOR}"
-        ))
-    };
-    let (probes, losses, ring) = kernel::plaintext::load(object, &options).map_err(refused)?;
-    let started = |source| Failure::System { action: "start a thread", source };
-    let finder = Finder::start(probes).map_err(started)?;
-    tracing::info!("reading TLS plaintext in the libraries that processes map");
-    Ok(Box::new(PlaintextSource::new(packets, ring, losses, finder, config.limits.connections)))
+    Ok(probes::load(object, &options))
 }
 
 /// The sockets there are, and how the kernel numbers this process, found by a listener of its own among them.

@@ -13,12 +13,16 @@ use aya::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::loader::{LoadError, Options, Ring, map_error, missing, object_error, program_error, take_map};
+use super::loader::{LoadError, Options, Ring, RunTime, map_error, missing, object_error, program_error, take_map};
 
 /// The instruction set whose registers the programs read.
 pub const ARCHITECTURE: &str = "x86_64";
 
 type LibraryRow = [u8; size_of::<abi::Library>()];
+
+/// How the verifier names `bpf_get_attach_cookie` (include/uapi/linux/bpf.h) when it refuses it, as `unknown#174` where the kernel
+/// has never heard of it.
+const COOKIE_HELPER: &str = "#174";
 
 /// The loaded programs. Dropping them detaches everything.
 pub struct Probes {
@@ -49,14 +53,11 @@ pub struct Site {
 /// Loads the programs; nothing is attached yet.
 ///
 /// # Errors
-/// When the kernel refuses, or the instruction set is not [`ARCHITECTURE`].
+/// When the kernel refuses, as all do before 5.15, or the instruction set is not [`ARCHITECTURE`].
 pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), LoadError> {
     if std::env::consts::ARCH != ARCHITECTURE {
         return Err(LoadError::Object {
-            message: format!(
-                "TLS plaintext is read on {ARCHITECTURE} alone, and this is {}; leave tls_plaintext off",
-                std::env::consts::ARCH
-            ),
+            message: format!("TLS plaintext is read on {ARCHITECTURE} alone, and this is {}", std::env::consts::ARCH),
         });
     }
     let mut loader = EbpfLoader::new();
@@ -69,7 +70,7 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), 
     }
     let mut ebpf = loader.load(object).map_err(object_error)?;
     for program in abi::PROGRAMS {
-        probe(&mut ebpf, program)?.load().map_err(|error| program_error(program, error))?;
+        probe(&mut ebpf, program)?.load().map_err(|error| without_cookie(program_error(program, error)))?;
     }
     let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
@@ -97,7 +98,7 @@ impl Probes {
     /// Attaches one program to one place of a file, for every process that maps it.
     ///
     /// # Errors
-    /// When the kernel refuses; before 5.15 it always does.
+    /// When the kernel refuses.
     pub fn attach(&mut self, file: &Path, site: Site, index: u32) -> Result<Attached, LoadError> {
         let Site { program, offset, call } = site;
         let point = UProbeAttachPoint {
@@ -108,6 +109,16 @@ impl Probes {
             .attach(point, file, UProbeScope::AllProcesses)
             .map_err(|error| program_error(program, error))?;
         Ok(Attached { program, link })
+    }
+
+    /// Run time of each program; zero while statistics are off.
+    #[must_use]
+    pub fn run_times(&self) -> Vec<RunTime> {
+        let time = |name| {
+            let info = self.ebpf.program(name)?.info().ok()?;
+            Some(RunTime { program: name, total: info.run_time(), runs: info.run_count() })
+        };
+        abi::PROGRAMS.into_iter().filter_map(time).collect()
     }
 
     /// Detaches a probe.
@@ -136,9 +147,35 @@ impl Losses {
     }
 }
 
+/// Says of a kernel that is too old what it lacks, instead of the verifier's log.
+fn without_cookie(error: LoadError) -> LoadError {
+    match error {
+        LoadError::Verifier { program, log, .. } if log.contains(COOKIE_HELPER) => LoadError::Program {
+            program,
+            message: "this kernel has no bpf_get_attach_cookie for uprobes, which Linux has since 5.15".to_owned(),
+        },
+        other => other,
+    }
+}
+
 fn probe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, LoadError> {
     ebpf.program_mut(name)
         .ok_or_else(|| missing(name))?
         .try_into()
         .map_err(|error: ProgramError| program_error(name, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_too_old_says_what_it_lacks() {
+        let refused = |log: &str| {
+            let source = io::Error::from_raw_os_error(22);
+            without_cookie(LoadError::Verifier { program: "tls_enter", source, log: log.to_owned() }).to_string()
+        };
+        assert!(refused("3: (85) call unknown#174\ninvalid func unknown#174\n").contains("since 5.15"));
+        assert!(refused("R1 type=ctx expected=fp\n").contains("the kernel refused it"));
+    }
 }

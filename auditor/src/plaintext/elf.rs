@@ -132,7 +132,7 @@ struct Symbol {
 }
 
 /// The functions that are looked for in C libraries; [`C_SITES`] and the getters name them.
-const WANTED: [&str; 15] = [
+const WANTED: [&str; 19] = [
     "SSL_write",
     "SSL_write_ex",
     "SSL_read",
@@ -141,17 +141,21 @@ const WANTED: [&str; 15] = [
     "SSL_get_client_random",
     "SSL_is_server",
     "SSL_get_verify_result",
+    "SSL_get_session",
+    "SSL_get0_peer_certificate",
+    "SSL_SESSION_get0_peer",
     "BORINGSSL_self_test",
     "gnutls_record_send",
     "gnutls_record_send2",
     "gnutls_record_recv",
     "gnutls_handshake",
+    "gnutls_certificate_verify_peers",
     "gnutls_deinit",
     "gnutls_session_get_random",
 ];
 
 /// Functions and the kind of call they are.
-const C_SITES: [(&str, u32); 8] = [
+const C_SITES: [(&str, u32); 9] = [
     ("SSL_write", abi::CALL_WRITE),
     ("SSL_write_ex", abi::CALL_WRITE_EX),
     ("SSL_read", abi::CALL_READ),
@@ -160,6 +164,8 @@ const C_SITES: [(&str, u32); 8] = [
     ("gnutls_record_send2", abi::CALL_WRITE),
     ("gnutls_record_recv", abi::CALL_READ),
     ("gnutls_handshake", abi::CALL_HANDSHAKE),
+    // The others of its kind call it.
+    ("gnutls_certificate_verify_peers", abi::CALL_PEERS),
 ];
 
 /// OpenSSL, BoringSSL or GnuTLS, exported or with local symbols.
@@ -215,10 +221,15 @@ fn c_plan(elf: &Elf<'_>, symbols: &[Option<Symbol>; WANTED.len()], library: Libr
         Library::GnuTls => ("gnutls_session_get_random", "gnutls_deinit"),
         _ => ("SSL_get_client_random", "SSL_free"),
     };
+    let resumable = field("SSL_get_session", Access::Value);
+    // Two functions must agree: a pointer is followed by it.
+    let resumable = resumable.filter(|_| resumable == field("SSL_get0_peer_certificate", Access::Value));
     let description = abi::Library {
-        random: field(random, Access::Address).ok_or("its code does not show where a session keeps its random")?,
+        random: field(random, Access::Address).ok_or_else(|| no_random(library, symbol(symbols, random).is_some()))?,
         server: field("SSL_is_server", Access::Value).unwrap_or(ABSENT),
         verify: field("SSL_get_verify_result", Access::Value).unwrap_or(ABSENT),
+        resumable: resumable.unwrap_or(ABSENT),
+        peer: field("SSL_SESSION_get0_peer", Access::Value).unwrap_or(ABSENT),
         padding: 0,
         tcp_close: [0; 2],
         functions: [0; 6],
@@ -239,14 +250,25 @@ fn c_plan(elf: &Elf<'_>, symbols: &[Option<Symbol>; WANTED.len()], library: Libr
     Ok(Plan { sites, description })
 }
 
+/// Why a session's random is not to be seen; `getter`: there is a function that returns it.
+fn no_random(library: Library, getter: bool) -> &'static str {
+    match (library, getter) {
+        (_, false) => "the function that returns a session's random was left out of it",
+        (Library::BoringSsl, _) => "its sessions keep the random elsewhere",
+        (Library::OpenSsl, _) => "its sessions keep the random elsewhere, as before OpenSSL 3.0",
+        _ => "its code does not show where a session keeps its random",
+    }
+}
+
 /// What is looked for in a Go program, in the order of [`gopclntab::Table::find`]'s answer.
-const GO_FUNCTIONS: [&str; 6] = [
+const GO_FUNCTIONS: [&str; 7] = [
     "crypto/tls.(*Conn).Write",
     "crypto/tls.(*Conn).Read",
     "crypto/tls.(*Conn).processCertsFromClient",
     "crypto/tls.(*Conn).Close",
     "net.(*TCPConn).Close",
     "net.(*conn).Close",
+    "crypto/x509.(*Certificate).Verify",
 ];
 
 fn go(elf: &Elf<'_>, table: &[u8]) -> Option<Found> {
@@ -260,7 +282,7 @@ fn go(elf: &Elf<'_>, table: &[u8]) -> Option<Found> {
 
 /// `None` when the program has no TLS.
 fn go_plan(elf: &Elf<'_>, table: &gopclntab::Table<'_>) -> Option<Result<Plan, &'static str>> {
-    let [write, read, verify, close, tcp_close, conn_close] = table.find(GO_FUNCTIONS);
+    let [write, read, verify, close, tcp_close, conn_close, chain] = table.find(GO_FUNCTIONS);
     let (write, read) = (write?, read?);
     let starts = [Some(table.text_start()).filter(|start| *start != 0), runtime_text(elf), text(elf)];
     let is_start = |start: &u64| {
@@ -286,6 +308,8 @@ fn go_plan(elf: &Elf<'_>, table: &gopclntab::Table<'_>) -> Option<Result<Plan, &
         random: ABSENT,
         server: ABSENT,
         verify: ABSENT,
+        resumable: ABSENT,
+        peer: ABSENT,
         padding: 0,
         tcp_close: [distance(tcp_close.or(conn_close)), distance(conn_close.or(tcp_close))],
         functions,
@@ -302,6 +326,7 @@ fn go_plan(elf: &Elf<'_>, table: &gopclntab::Table<'_>) -> Option<Result<Plan, &
         |program, function, call| file_offset(elf, address(function)).map(|offset| Site { program, offset, call });
     sites.extend(entry(abi::PROGRAM_GO_WRITE, write, abi::CALL_WRITE));
     sites.extend(close.and_then(|close| entry(abi::PROGRAM_GO_CLOSE, close, 0)));
+    sites.extend(chain.and_then(|chain| entry(abi::PROGRAM_GO_ENTER, chain, abi::CALL_CHAIN)));
     Some(Ok(Plan { sites, description }))
 }
 

@@ -22,7 +22,10 @@ use super::{
     elf::{self, Found, Library, Plan},
     mappings::{self, FileId, Mapping},
 };
-use crate::kernel::plaintext::{Attached, Probes};
+use crate::kernel::{
+    loader::RunTime,
+    plaintext::{Attached, Probes},
+};
 
 /// How often new processes are looked for.
 const TICK: Duration = Duration::from_millis(250);
@@ -30,8 +33,11 @@ const TICK: Duration = Duration::from_millis(250);
 const YOUNG: Duration = Duration::from_secs(3);
 /// How often the mappings of the other processes are read again: libraries may be loaded at any time.
 const OLD_AGAIN: Duration = Duration::from_secs(15);
-/// How long a file may be without a process before it is let go of.
+/// How long a file may be without a process before it is let go of: programs that run now and then are covered from their begin.
 const UNUSED: Duration = Duration::from_secs(300);
+/// The same for a file that the node's own mount namespace does not show: its container is gone, most likely, and what is attached
+/// to a file keeps its file system from going, too. Longer than [`OLD_AGAIN`], or files in use would be let go of.
+const UNUSED_ELSEWHERE: Duration = Duration::from_secs(30);
 /// Most processes whose mappings are read in one tick.
 const MOST_A_TICK: usize = 256;
 /// Most bytes of one process' list of mappings.
@@ -50,8 +56,15 @@ pub struct Seen {
     pub uncovered: Option<String>,
 }
 
-/// Files by library and whether they are covered.
+/// Files by library and whether they are covered. What was there once stays, with none.
 pub type Counted = BTreeMap<(Library, bool), u64>;
+
+/// What the thread that looks shows of itself.
+#[derive(Default)]
+struct Shown {
+    counted: Counted,
+    run_times: Vec<RunTime>,
+}
 
 /// A library that was attached to: what comes from it began after this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +79,7 @@ pub struct Covered {
 pub struct Finder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    counted: Arc<Mutex<Counted>>,
+    shown: Arc<Mutex<Shown>>,
     covered: Receiver<Covered>,
 }
 
@@ -77,20 +90,20 @@ impl Finder {
     /// When no thread can be started.
     pub fn start(probes: Probes) -> io::Result<Self> {
         let (sender, covered) = channel();
-        let counted = Arc::new(Mutex::new(Counted::new()));
+        let shown = Arc::new(Mutex::new(Shown::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let mut search = Search::new(Some((probes, sender)));
         let thread = thread::Builder::new().name("tls-libraries".into()).spawn({
-            let (stop, counted) = (Arc::clone(&stop), Arc::clone(&counted));
+            let (stop, shown) = (Arc::clone(&stop), Arc::clone(&shown));
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     search.round(Instant::now());
-                    publish(&counted, &search);
+                    publish(&shown, &search);
                     thread::park_timeout(TICK);
                 }
             }
         })?;
-        Ok(Self { stop, thread: Some(thread), counted, covered })
+        Ok(Self { stop, thread: Some(thread), shown, covered })
     }
 
     /// Libraries that were attached to since the last call.
@@ -101,7 +114,13 @@ impl Finder {
     /// Files by library, as they are now.
     #[must_use]
     pub fn counted(&self) -> Counted {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).counted.clone()
+    }
+
+    /// Run time of the programs, a moment ago.
+    #[must_use]
+    pub fn run_times(&self) -> Vec<RunTime> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).run_times.clone()
     }
 }
 
@@ -116,8 +135,12 @@ impl Drop for Finder {
     }
 }
 
-fn publish(counted: &Mutex<Counted>, search: &Search) {
-    *counted.lock().unwrap_or_else(PoisonError::into_inner) = search.counted();
+fn publish(shown: &Mutex<Shown>, search: &Search) {
+    let run_times = search.probes.as_ref().map(|(probes, _)| probes.run_times()).unwrap_or_default();
+    let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.counted.values_mut().for_each(|files| *files = 0);
+    shown.counted.extend(search.counted());
+    shown.run_times = run_times;
 }
 
 /// The TLS libraries that processes map now. Attaches to nothing.
@@ -139,6 +162,8 @@ struct Known {
     /// The file by another name, which holds the probes: the same file may be shown with several device numbers.
     real: (u64, u64),
     used: Instant,
+    /// How long it may be without a process.
+    unused: Duration,
 }
 
 /// Probes of one file.
@@ -230,6 +255,7 @@ impl Search {
         let Some((file, real)) = open(pid, mapping) else { return };
         let name = mapping.path.trim_end_matches(" (deleted)");
         let name = Path::new(name).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let unused = if is_shown_by_node(mapping.path, real) { UNUSED } else { UNUSED_ELSEWHERE };
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let found = file.try_clone().and_then(|file| elf::inspect(file, name)).ok().flatten();
         let seen = found.map(|Found { library, plan }| {
@@ -241,7 +267,7 @@ impl Search {
             }
             Seen { library, path: mapping.path.to_owned(), uncovered: covered.err() }
         });
-        self.files.insert(mapping.file, Known { seen, real, used: now });
+        self.files.insert(mapping.file, Known { seen, real, used: now, unused });
     }
 
     /// Attaches to a file, all probes or none.
@@ -276,7 +302,7 @@ impl Search {
 
     /// Lets go of files that no process has mapped for a while.
     fn let_go(&mut self, now: Instant) {
-        self.files.retain(|_, known| now.duration_since(known.used) < UNUSED);
+        self.files.retain(|_, known| now.duration_since(known.used) < known.unused);
         let used: HashSet<_> = self.files.values().map(|known| known.real).collect();
         let Some((probes, _)) = &mut self.probes else { return };
         let gone: Vec<_> = self.probed.keys().filter(|real| !used.contains(real)).copied().collect();
@@ -284,6 +310,7 @@ impl Search {
             if let Some(Probed { index, attached }) = self.probed.remove(&real) {
                 detach(probes, attached);
                 self.free.push(index);
+                tracing::debug!(index, "a TLS library that no process uses any more is let go of");
             }
         }
     }
@@ -318,6 +345,11 @@ fn open(pid: u32, mapping: &Mapping<'_>) -> Option<(File, (u64, u64))> {
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     // By path it may be another file by now. Where file systems are stacked device numbers differ, inodes do not.
     (metadata.ino() == mapping.file.inode).then(|| (file, (metadata.dev(), metadata.ino())))
+}
+
+/// Whether the mount namespace of the node's first process shows the file by this path.
+fn is_shown_by_node(path: &str, real: (u64, u64)) -> bool {
+    fs::metadata(format!("/proc/1/root{path}")).is_ok_and(|found| (found.dev(), found.ino()) == real)
 }
 
 /// When a process started, clock ticks since boot (proc_pid_stat(5), field 22).
@@ -362,11 +394,26 @@ mod tests {
     fn files_without_a_process_are_let_go_of() {
         let mut search = Search::new(None);
         let now = Instant::now();
-        let file = FileId { device: (0, 1), inode: 2 };
-        search.files.insert(file, Known { seen: None, real: (1, 2), used: now });
-        search.let_go(now);
-        assert!(!search.files.is_empty());
-        search.let_go(now + UNUSED);
-        assert!(search.files.is_empty());
+        let seen = Seen { library: Library::OpenSsl, path: "/libssl.so.3".to_owned(), uncovered: None };
+        for (inode, unused) in [(2, UNUSED), (3, UNUSED_ELSEWHERE)] {
+            let known = Known { seen: Some(seen.clone()), real: (1, inode), used: now, unused };
+            search.files.insert(FileId { device: (0, 1), inode }, known);
+        }
+        let shown = Mutex::new(Shown::default());
+        for (later, left) in [(Duration::ZERO, 2), (UNUSED_ELSEWHERE, 1), (UNUSED, 0)] {
+            search.let_go(now + later);
+            publish(&shown, &search);
+            let counted = shown.lock().unwrap().counted.clone();
+            assert_eq!(counted, Counted::from([((Library::OpenSsl, true), left)]), "after {later:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_elsewhere_is_told_from_that_of_the_same_path_here() {
+        let own = Path::new("/proc/self/exe").canonicalize().unwrap();
+        let metadata = own.metadata().unwrap();
+        let path = own.to_str().unwrap();
+        assert_eq!(is_shown_by_node(path, (metadata.dev(), metadata.ino())), Path::new("/proc/1/root/proc").exists());
+        assert!(!is_shown_by_node(path, (metadata.dev(), metadata.ino() + 1)));
     }
 }

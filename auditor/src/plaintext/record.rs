@@ -2,8 +2,8 @@
 
 use auditor_abi::{
     plaintext::{
-        LINK_COOKIE, LINK_RANDOM, PlaintextHeader, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END,
-        WHAT_HANDSHAKE, WHAT_VERIFIED,
+        LINK_COOKIE, LINK_RANDOM, PRESENTED_NONE, PRESENTED_UNKNOWN, PRESENTED_YES, PlaintextHeader, ROLE_CLIENT,
+        ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END, WHAT_HANDSHAKE, WHAT_REFUSED, WHAT_VERIFIED,
     },
     record::{MARK_GAP, MARK_MUTED},
 };
@@ -62,13 +62,19 @@ pub enum Event<'a> {
     End(u32, u32),
     /// A handshake function returned this.
     Handshake(i32),
-    /// The client's certificates were verified.
-    Verified {
-        /// They are good.
-        good: bool,
-        /// There were any.
-        presented: bool,
-    },
+    /// The client's certificates were looked at.
+    Verified(Peer),
+    /// The same, and the handshake ends with it.
+    Refused(Peer),
+}
+
+/// What a library knows of its peer's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Whether there is one; `None` where it does not tell.
+    pub presented: Option<bool>,
+    /// Result of verifying it: 0 when nothing is against it. `None` where it was not verified, or that does not show.
+    pub result: Option<u32>,
 }
 
 /// Bytes that went through a session.
@@ -88,8 +94,8 @@ pub struct Data<'a> {
     pub gap: bool,
     /// Nothing more will come.
     pub muted: bool,
-    /// Result of verifying the peer's certificate (`X509_V_*`), where the library keeps it.
-    pub verify_result: Option<u32>,
+    /// What the session keeps of its peer's certificate; of a server's session alone.
+    pub peer: Peer,
 }
 
 /// Decodes one record.
@@ -121,7 +127,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         WHAT_DATA => Event::Data(data(&header, payload)?),
         WHAT_END => Event::End(header.offset, header.length),
         WHAT_HANDSHAKE => Event::Handshake(header.result.cast_signed()),
-        WHAT_VERIFIED => Event::Verified { good: header.result == 0, presented: header.presented != 0 },
+        WHAT_VERIFIED => Event::Verified(peer(&header)?),
+        WHAT_REFUSED => Event::Refused(peer(&header)?),
         _ => return Err(RecordError::Value("event")),
     };
     Ok(Record {
@@ -154,8 +161,18 @@ fn data<'a>(header: &PlaintextHeader, payload: &'a [u8]) -> Result<Data<'a>, Rec
         class,
         gap: header.marks & MARK_GAP != 0,
         muted: header.marks & MARK_MUTED != 0,
-        verify_result: (header.has_result != 0).then_some(header.result),
+        peer: peer(header)?,
     })
+}
+
+fn peer(header: &PlaintextHeader) -> Result<Peer, RecordError> {
+    let presented = match header.presented {
+        PRESENTED_UNKNOWN => None,
+        PRESENTED_NONE => Some(false),
+        PRESENTED_YES => Some(true),
+        _ => return Err(RecordError::Value("presented")),
+    };
+    Ok(Peer { presented, result: (header.has_result != 0).then_some(header.result) })
 }
 
 #[cfg(test)]
@@ -184,7 +201,7 @@ mod tests {
         assert!(matches!(record.link, Link::Random(random) if random[0] == 7));
         let Event::Data(data) = record.event else { panic!("{record:?}") };
         assert_eq!((data.payload, data.length, data.class), (b"GET".as_slice(), 4, Class::Request));
-        assert_eq!(data.verify_result, None);
+        assert_eq!(data.peer, Peer::default());
         let mut unlinked = header();
         (unlinked.link, unlinked.link_kind) = ([0; 32], LINK_COOKIE);
         assert_eq!(decode(&[unlinked.as_bytes(), b"GET"].concat()).unwrap().link, Link::Nothing);
@@ -193,12 +210,13 @@ mod tests {
     #[test]
     fn what_no_program_writes_is_refused() {
         type Change = fn(&mut PlaintextHeader);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
             ("class", |h| h.class = 99),
             ("direction", |h| h.direction = 2),
             ("event", |h| h.what = 9),
             ("length", |h| h.length = 2),
             ("link", |h| h.link_kind = 3),
+            ("presented", |h| h.presented = 3),
             ("role", |h| h.role = 3),
         ];
         for (name, change) in changes {

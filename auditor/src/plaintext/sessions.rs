@@ -12,10 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use auditor_wire::{
     detect::{Guess, guess},
     segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp},
-    tls::Proof,
+    tls::{Progress, Proof},
 };
 
-use super::record::{Data, Event, Link, Record, Role};
+use super::record::{Data, Event, Link, Peer, Record, Role};
 
 /// Where the random lies in a record with a ClientHello: behind the record's header, the message's and the version
 /// (RFC 8446 sections 5.1, 4 and 4.1.2).
@@ -26,6 +26,8 @@ const LINGER_NS: u64 = 2_000_000_000;
 const GNUTLS_UNTRUSTED: i32 = -348;
 /// `GNUTLS_E_CERTIFICATE_ERROR`: what GnuTLS returns where a program's own callback refuses.
 const GNUTLS_CERTIFICATE: i32 = -43;
+/// `GNUTLS_E_CERTIFICATE_REQUIRED`: the client gave none.
+const GNUTLS_REQUIRED: i32 = -112;
 
 /// Why records are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +71,8 @@ struct Socket {
     cgroup: Option<u64>,
     netns: Option<u32>,
     session: Option<Session>,
-    proved: bool,
+    /// What the library told so far.
+    proof: Proof,
 }
 
 /// The session that is read on a socket.
@@ -164,7 +167,7 @@ impl Sessions {
                 cgroup: segment.cgroup,
                 netns: segment.netns,
                 session: None,
-                proved: false,
+                proof: Proof::default(),
             },
         );
         // What was forgotten on another path is still in line.
@@ -184,20 +187,26 @@ impl Sessions {
         }
     }
 
-    /// What a record tells of the client's certificate, and the socket of the packets that the session is on. The library of a
-    /// connection tells it with the first bytes that pass, at the latest.
+    /// What is known of the client's certificate, when a record tells something new of it, and the socket of the packets that the
+    /// session is on. Bytes pass once the handshake is done.
     pub fn proof(&mut self, record: &Record<'_>) -> Option<(SocketId, Proof)> {
         let id = self.socket_of(record)?;
         let socket = self.sockets.get_mut(&id).filter(|socket| socket.role == Role::Server)?;
-        let proof = match record.event {
-            Event::Handshake(result) => gnutls_proof(result)?,
-            Event::Verified { good, presented } => Proof { presented: Some(presented), good, ends: !good },
-            Event::Data(data) if !std::mem::replace(&mut socket.proved, true) => {
-                Proof { presented: None, good: data.verify_result? == 0, ends: false }
+        let known = socket.proof;
+        match record.event {
+            Event::Handshake(result) => handshake(&mut socket.proof, result),
+            Event::Verified(peer) => told(&mut socket.proof, peer),
+            Event::Refused(peer) => {
+                told(&mut socket.proof, peer);
+                socket.proof.progress = Progress::Refused;
             }
-            Event::Data(_) | Event::End(..) => return None,
-        };
-        Some((id, proof))
+            Event::Data(data) if known.progress == Progress::UnderWay => {
+                told(&mut socket.proof, data.peer);
+                socket.proof.progress = Progress::Done;
+            }
+            Event::Data(_) | Event::End(..) => {}
+        }
+        (socket.proof != known).then_some((id, socket.proof))
     }
 
     /// Takes a record. `attached` is when the library was attached to, in the time of segments; `epoch_offset_ns` brings the
@@ -209,7 +218,7 @@ impl Sessions {
         epoch_offset_ns: u64,
         deliver: &mut dyn FnMut(&Segment<'_>),
     ) {
-        if matches!(record.event, Event::Handshake(_) | Event::Verified { .. }) {
+        if matches!(record.event, Event::Handshake(_) | Event::Verified(_) | Event::Refused(_)) {
             return;
         }
         let Some(id) = self.socket_of(record) else { return self.leave_out(LeftOut::Unlinked) };
@@ -221,7 +230,7 @@ impl Sessions {
         let taken = match record.event {
             Event::Data(data) => socket.data(id, record, &data, time, deliver),
             Event::End(written, read) => socket.end(id, record, [written, read], time, deliver),
-            Event::Handshake(_) | Event::Verified { .. } => Ok(()),
+            Event::Handshake(_) | Event::Verified(_) | Event::Refused(_) => Ok(()),
         };
         if let Err(reason) = taken {
             self.leave_out(reason);
@@ -384,13 +393,20 @@ fn role_of(record: &Record<'_>) -> Option<Role> {
     }
 }
 
-/// What the result of a server's `gnutls_handshake` says of the client's certificate.
-fn gnutls_proof(result: i32) -> Option<Proof> {
-    matches!(result, GNUTLS_UNTRUSTED | GNUTLS_CERTIFICATE).then_some(Proof {
-        presented: Some(true),
-        good: false,
-        ends: true,
-    })
+/// Adds what a library knows of the client's certificate.
+fn told(proof: &mut Proof, peer: Peer) {
+    proof.presented = peer.presented.or(proof.presented);
+    proof.good = peer.result.map(|result| result == 0).or(proof.good);
+}
+
+/// Adds what the result of a server's `gnutls_handshake` says. A program's callback may refuse a client that gave none, too.
+fn handshake(proof: &mut Proof, result: i32) {
+    match result {
+        0 => proof.progress = Progress::Done,
+        GNUTLS_UNTRUSTED | GNUTLS_CERTIFICATE => proof.progress = Progress::Refused,
+        GNUTLS_REQUIRED => *proof = Proof { presented: Some(false), good: None, progress: Progress::Refused },
+        _ => {}
+    }
 }
 
 /// The random of a ClientHello that begins `payload`.

@@ -4,13 +4,13 @@ use auditor_wire::{
     exchange::{Exchange, Observation, Reporter},
     limits::Limits,
     segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp},
-    tls::{Evidence, Proof},
+    tls::{Evidence, Progress, Proof},
     tracker::Tracker,
 };
 use proptest::prelude::*;
 
 use super::{
-    record::{Data, Event, Link, Record, Role},
+    record::{Data, Event, Link, Peer, Record, Role},
     sessions::Sessions,
 };
 
@@ -73,7 +73,7 @@ fn data(direction: Direction, offset: u32, payload: &'static [u8]) -> Data<'stat
         _ => Class::Continuation,
     };
     let length = u32::try_from(payload.len()).unwrap();
-    Data { direction, offset, length, payload, class, gap: false, muted: false, verify_result: None }
+    Data { direction, offset, length, payload, class, gap: false, muted: false, peer: Peer::default() }
 }
 
 fn record(role: Option<Role>, tgid: u32, event: Event<'static>) -> Record<'static> {
@@ -160,19 +160,43 @@ fn one_session_a_socket_and_http_1_alone() {
 }
 
 #[test]
-fn the_server_s_library_proves_once() {
+fn the_server_s_library_proves_and_says_nothing_twice() {
     let mut sessions = both();
-    let read = Data { verify_result: Some(0), ..data(Direction::Ingress, 0, REQUEST) };
+    let peer = Peer { presented: Some(true), result: Some(0) };
+    let read = Data { peer, ..data(Direction::Ingress, 0, REQUEST) };
     let server = record(Some(Role::Server), 2, Event::Data(read));
-    assert_eq!(sessions.proof(&server), Some((SERVER, Proof { presented: None, good: true, ends: false })));
+    let good = Proof { presented: Some(true), good: Some(true), progress: Progress::Done };
+    assert_eq!(sessions.proof(&server), Some((SERVER, good)));
     assert_eq!(sessions.proof(&server), None);
     let client = record(Some(Role::Client), 1, Event::Data(Data { direction: Direction::Egress, ..read }));
     assert_eq!(sessions.proof(&client), None, "a client verifies the server");
-    let go = record(Some(Role::Server), 2, Event::Verified { good: false, presented: true });
-    assert_eq!(sessions.proof(&go), Some((SERVER, Proof { presented: Some(true), good: false, ends: true })));
-    let gnutls = |result| record(Some(Role::Server), 2, Event::Handshake(result));
-    assert!(sessions.proof(&gnutls(-43)).is_some_and(|(_, proof)| !proof.good && proof.ends));
-    assert_eq!(sessions.proof(&gnutls(0)), None);
+}
+
+#[test]
+fn what_a_library_tells_in_parts_is_put_together() {
+    let (presented, data) = (Some(true), Event::Data(data(Direction::Ingress, 0, REQUEST)));
+    let looked_at = Event::Verified(Peer { presented, result: Some(0) });
+    let asked = Event::Verified(Peer { presented, result: None });
+    let faulty = Peer { presented, result: Some(1) };
+    let done = Proof { presented, good: Some(true), progress: Progress::Done };
+    let refused = Proof { presented, good: Some(false), progress: Progress::Refused };
+    let none = Proof { presented: Some(false), good: None, progress: Progress::Refused };
+    let cases: [(&str, &[Event<'_>], Option<Proof>); 9] = [
+        ("Go", &[looked_at, data], Some(done)),
+        ("Go, under way", &[looked_at], Some(Proof { progress: Progress::UnderWay, ..done })),
+        ("Go that does not look", &[asked, data], Some(Proof { good: None, ..done })),
+        ("Go that refuses", &[Event::Refused(faulty)], Some(refused)),
+        ("GnuTLS", &[looked_at, Event::Handshake(0), data], Some(done)),
+        ("GnuTLS, afterwards", &[Event::Handshake(0), looked_at], Some(done)),
+        ("GnuTLS that refuses", &[Event::Verified(faulty), Event::Handshake(-43)], Some(refused)),
+        ("GnuTLS without", &[Event::Handshake(-112)], Some(none)),
+        ("GnuTLS, another error", &[Event::Handshake(-110)], None),
+    ];
+    for (name, events, expected) in cases {
+        let mut sessions = both();
+        let told = events.iter().filter_map(|event| sessions.proof(&record(Some(Role::Server), 2, *event))).last();
+        assert_eq!(told, expected.map(|proof| (SERVER, proof)), "{name}");
+    }
 }
 
 #[test]
@@ -211,7 +235,7 @@ fn the_tracker_makes_one_call_of_both_ends() {
     let written = [u32::try_from(REQUEST.len()).unwrap(), u32::try_from(RESPONSE.len()).unwrap()];
     // The library tells of the connection that the packets show.
     tracker.segment(&packet(SERVER, &hello()), &mut take);
-    tracker.proof(SERVER, Proof { presented: Some(true), good: true, ends: false });
+    tracker.proof(SERVER, Proof { presented: Some(true), good: Some(true), progress: Progress::Done });
     for record in [
         record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST))),
         record(Some(Role::Server), 2, Event::Data(data(Direction::Ingress, 0, REQUEST))),

@@ -155,6 +155,8 @@ impl Capture for PlaintextSource {
     }
 
     fn program_times(&mut self) -> Vec<(&'static str, Duration)> {
-        self.packets.program_times()
+        let mut times = self.packets.program_times();
+        times.extend(self.finder.run_times().into_iter().map(|run| (run.program, run.total)));
+        times
     }
 }

@@ -86,8 +86,8 @@ impl Judge {
         }
         let on_node = checks::on_node(&call);
         let Attributed { observed: exchange, source, destination } = call;
-        let outcome = outcome(exchange.response.as_ref());
         let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
+        let outcome = outcome(exchange.response.as_ref(), handshake.as_ref());
         let Proven { mut credentials, proof, unknown, mut findings } =
             self.proven(&exchange, on_node, outcome, handshake.as_ref());
         credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
@@ -271,11 +271,12 @@ fn verdict(proof: Proof, unknown: Option<UnknownReason>, request_seen: bool) -> 
     }
 }
 
-fn outcome(response: Option<&Response>) -> Outcome {
+fn outcome(response: Option<&Response>, handshake: Option<&Handshake<'_>>) -> Outcome {
     match response.map(|response| response.status) {
         None => Outcome::Unanswered,
         Some(100..=399) => Outcome::Accepted,
         Some(401 | 403 | 407) => Outcome::Refused,
+        Some(status) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
         Some(_) => Outcome::Failed,
     }
 }

@@ -5,7 +5,7 @@
 
 use auditor_wire::{
     exchange::UnknownReason,
-    tls::{Accepted, ClientCertificate, Facts, Version},
+    tls::{Accepted, ClientCertificate, Evidence, Facts, Version},
 };
 use tls_parser::{TlsCipherEnc, TlsCipherSuite};
 
@@ -99,6 +99,17 @@ impl<'a> Handshake<'a> {
         }
     }
 
+    /// Whether a status inside is how the server refuses the client for its certificate, after a handshake that it let go on: nginx
+    /// answers 400 to one that gave none or a bad one where it must, 495 and 496 as its pages for errors have them. So it is only
+    /// where a certificate was asked for and none was given, or the server's library found fault with it; any other 400 is about
+    /// the request.
+    pub(super) fn refuses_inside(&self, status: u16) -> bool {
+        let proof = &self.tls.client;
+        let asked = proof.requested == Some(true) || proof.outcome == ClientCertificate::Empty;
+        let lacking = asked && proof.gave_none();
+        matches!(status, 400 | 495 | 496) && (lacking || proof.verified == Some(false))
+    }
+
     /// The verdict on the connection itself; `weak`: a rule weighs against the client's proof.
     pub(super) fn verdict(&self, weak: bool) -> (Verdict, Option<UnknownReason>) {
         let proof = &self.tls.client;
@@ -118,6 +129,8 @@ impl<'a> Handshake<'a> {
         match proof.outcome {
             _ if proof.identifies() => None,
             ClientCertificate::None | ClientCertificate::Empty => None,
+            // The library keeps what the client gave when the session began.
+            ClientCertificate::Resumed if proof.inherited == Some(false) && proof.evidence == Evidence::Proven => None,
             ClientCertificate::Resumed => Some(UnknownReason::ResumedTls),
             ClientCertificate::Presented | ClientCertificate::Rejected | ClientCertificate::Undetermined => {
                 Some(UnknownReason::UndeterminedTls)

@@ -1,18 +1,27 @@
 //! What runs in the guest, and what its console says of it.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::initramfs::Archive;
-use crate::process::find;
+use crate::process::{find, root, run};
 
 /// Calls `vm-case` makes over each address family; `init.sh` says the same.
 const CALLS_OF_CASE: usize = 40;
 
 /// What `tls-case` says when everything was captured; `init.sh` says how many connections.
 const TLS_CASE: &str = "tls-case: 20 connections, ";
+
+/// What the log and `doctor` say where TLS plaintext is read, and where the kernel is too old for it.
+const PLAINTEXT_READ: (&str, &str) = ("reading TLS plaintext", "TLS plaintext can be read");
+const PLAINTEXT_NOT_READ: (&str, &str) = ("since 5.15", "TLS plaintext cannot be read");
 
 const INIT: &str = include_str!("init.sh");
 
@@ -49,12 +58,27 @@ pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     archive.with_libraries("bin/auditor", &programs.auditor)?;
     archive.with_libraries("bin/vm-case", &programs.case)?;
     archive.with_libraries("bin/tls-case", &programs.tls_case)?;
+    // Server and client of calls inside TLS.
+    let openssl = find("openssl").context("openssl is missing: run `cargo xtask setup --tests`")?;
+    archive.with_libraries("bin/openssl", &openssl)?;
+    archive.file("etc/openssl.cnf", b"");
+    archive.file("etc/server.pem", &certificate(&openssl)?);
     archive.file("etc/httpd.conf", b"/private:guest:guest\n");
     archive.file("www/private/refused", b"never served\n");
     for page in ["ready", "open", "open-six", "bearer"] {
         archive.file(&format!("www/{page}"), b"a page\n");
     }
     Ok(archive.finish())
+}
+
+/// A key and a certificate of its own for the guest's TLS server.
+fn certificate(openssl: &Path) -> Result<Vec<u8>> {
+    let [key, certificate] = ["key", "pem"].map(|kind| root().join("target/vm/guest").with_extension(kind));
+    let mut command = Command::new(openssl);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3"]);
+    command.args(["-subj", "/CN=guest", "-keyout"]).arg(&key).arg("-out").arg(&certificate);
+    run(&mut command)?;
+    Ok([fs::read(key)?, fs::read(certificate)?].concat())
 }
 
 /// What the guest's console said.
@@ -67,6 +91,7 @@ pub(crate) struct Report {
     records: Vec<Value>,
     log: String,
     tls: String,
+    doctor: String,
     ended: bool,
 }
 
@@ -94,6 +119,9 @@ impl Report {
             } else if section == "tls" {
                 report.tls += line;
                 report.tls.push('\n');
+            } else if section == "doctor" {
+                report.doctor += line;
+                report.doctor.push('\n');
             } else if section == "log" {
                 report.log += line;
                 report.log.push('\n');
@@ -102,11 +130,12 @@ impl Report {
         report
     }
 
-    /// Whether the auditor loaded, captured and judged everything right.
+    /// Whether the auditor loaded, captured and judged everything right; with `plaintext` also what was inside TLS, and else
+    /// whether it said that it cannot.
     ///
     /// # Errors
     /// Says every difference, and what the auditor wrote to its log.
-    pub(crate) fn check(&self, series: &str) -> Result<()> {
+    pub(crate) fn check(&self, series: &str, plaintext: bool) -> Result<()> {
         let mut wrong = String::new();
         if !self.kernel.starts_with(series) {
             writeln!(wrong, "the guest's kernel is {:?}, not {series}", self.kernel)?;
@@ -123,6 +152,7 @@ impl Report {
         if !self.tls.starts_with(TLS_CASE) {
             writeln!(wrong, "of TLS connections: {}", self.tls.trim_end())?;
         }
+        wrong += &self.check_inside(plaintext);
         for call in CALLS.iter().map(shell_call).chain(self.expected.iter().cloned()) {
             if let Err(difference) = self.check_call(&call) {
                 writeln!(wrong, "{}: {difference}", call["request"]["path"])?;
@@ -132,6 +162,32 @@ impl Report {
             bail!("{wrong}the auditor's log in the guest:\n{}", self.log);
         }
         Ok(())
+    }
+
+    /// What is wrong with what was said of calls inside TLS.
+    fn check_inside(&self, plaintext: bool) -> String {
+        let mut wrong = String::new();
+        let mut say = |text: &str| wrong += &format!("{text}\n");
+        let said = if plaintext { PLAINTEXT_READ } else { PLAINTEXT_NOT_READ };
+        for (by, text, words) in [("the log", &self.log, said.0), ("`auditor doctor`", &self.doctor, said.1)] {
+            if !text.contains(words) {
+                say(&format!("{by} does not say {words:?}: {text}"));
+            }
+        }
+        let of = |kind: &'static str| {
+            self.records.iter().filter(move |it| it["kind"] == kind && it["transport"]["security"] == "tls")
+        };
+        if of("connection").next().is_none() {
+            say("no TLS connection was told of");
+        }
+        let inside: Vec<&Value> = of("exchange").collect();
+        if inside.is_empty() == plaintext {
+            say(&format!("{} calls inside TLS", inside.len()));
+        }
+        for (call, difference) in inside.iter().filter_map(|call| Some((call, difference(&inside_call(), call)?))) {
+            say(&format!("inside TLS: {difference}; record: {call}"));
+        }
+        wrong
     }
 
     fn check_call(&self, call: &Value) -> Result<()> {
@@ -154,6 +210,18 @@ fn shell_call((path, verdict, outcome): &(&str, &str, &str)) -> Value {
         "outcome": outcome,
         "source": {"process": {"command": "wget"}},
         "destination": {"process": {"command": "httpd"}},
+    })
+}
+
+/// What must be said of a call inside TLS. The server's functions are none that can be read, the client's are.
+fn inside_call() -> Value {
+    json!({
+        "reporter": "source",
+        "request": {"path": "/inside"},
+        "verdict": "unauthenticated",
+        "outcome": "accepted",
+        "source": {"process": {"command": "openssl"}},
+        "destination": {"process": {"command": "openssl"}},
     })
 }
 
@@ -184,7 +252,10 @@ mod tests {
     }
 
     fn all_records() -> String {
-        CALLS.iter().map(record).collect()
+        let mut inside = inside_call();
+        (inside["kind"], inside["transport"]) = (json!("exchange"), json!({"security": "tls"}));
+        let connection = json!({"kind": "connection", "transport": {"security": "tls"}});
+        CALLS.iter().map(record).chain([inside, connection].map(|record| record.to_string() + "\r\n")).collect()
     }
 
     fn console(records: &str) -> String {
@@ -194,38 +265,53 @@ mod tests {
         let calls: String = calls.iter().map(|call| format!("{call}\r\n")).collect();
         format!(
             "SeaBIOS @@ kernel 6.1.0-1-cloud-amd64\r\n@@ status 0\r\n@@ expected\r\n{calls}@@ records\r\n{calls}{records}@@ \
-             tls\r\n{TLS_CASE}9 headers\r\n@@ log\r\nready\r\n@@ end\r\n"
+             tls\r\n{TLS_CASE}9 headers\r\n@@ doctor\r\nTLS plaintext can be read\r\n@@ log\r\nready\r\nreading TLS plaintext\r\n@@ end\r\n"
         )
     }
 
     #[test]
     fn a_console_with_every_call_judged_right_passes() {
-        Report::parse(&console(&all_records())).check("6.1.").expect("every call is there");
+        Report::parse(&console(&all_records())).check("6.1.", true).expect("every call is there");
     }
 
     #[test]
     fn a_missing_call_a_wrong_kernel_and_a_cut_console_are_said() {
         let text = console(&record(&CALLS[0]));
-        let error = Report::parse(&text).check("5.10.").expect_err("one call of four").to_string();
+        let error = Report::parse(&text).check("5.10.", true).expect_err("one call of four").to_string();
         assert!(error.contains("not 5.10."), "{error}");
         assert!(error.contains("\"/bearer\": 0 records, expected 1"), "{error}");
         assert!(error.contains("log in the guest:\nready"), "{error}");
-        let cut = Report::parse(&text[..40]).check("6.1.").expect_err("cut").to_string();
+        let cut = Report::parse(&text[..40]).check("6.1.", true).expect_err("cut").to_string();
         assert!(cut.contains("did not come to its end"), "{cut}");
         assert!(cut.contains("vm-case made 0 calls"), "{cut}");
         let failed = text.replace(TLS_CASE, "Error: seed 3: ");
-        let error = Report::parse(&failed).check("5.10.").expect_err("TLS").to_string();
+        let error = Report::parse(&failed).check("5.10.", true).expect_err("TLS").to_string();
         assert!(error.contains("of TLS connections: Error: seed 3: 9 headers"), "{error}");
     }
 
     #[test]
     fn a_call_judged_twice_or_wrong_is_said_with_its_record() {
         let wrong = all_records().replace("unauthenticated", "unknown");
-        let error = Report::parse(&console(&wrong)).check("6.1.").expect_err("wrong verdicts").to_string();
+        let error = Report::parse(&console(&wrong)).check("6.1.", true).expect_err("wrong verdicts").to_string();
         assert!(error.contains(r#""/open": /verdict is "unknown", expected "unauthenticated"; record: {"#), "{error}");
         let twice = all_records() + &record(&CALLS[2]);
-        let error = Report::parse(&console(&twice)).check("6.1.").expect_err("twice").to_string();
+        let error = Report::parse(&console(&twice)).check("6.1.", true).expect_err("twice").to_string();
         assert!(error.contains("\"/bearer\": 2 records, expected 1"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_without_plaintext_must_say_so_and_one_with_it_must_read() {
+        let with = console(&all_records());
+        let error = Report::parse(&with).check("6.1.", false).expect_err("read").to_string();
+        assert!(error.contains("the log does not say") && error.contains("1 calls inside TLS"), "{error}");
+        let calls: String = CALLS.iter().map(record).collect();
+        let connection = json!({"kind": "connection", "transport": {"security": "tls"}});
+        let without = console(&(calls + &connection.to_string() + "\r\n"));
+        let old = without.replace("reading TLS plaintext", "not read: Linux has it since 5.15");
+        let old = old.replace("can be read", "cannot be read").replace("6.1.0", "5.10.0");
+        Report::parse(&old).check("5.10.", false).expect("it says so");
+        let error = Report::parse(&without).check("6.1.", true).expect_err("not read").to_string();
+        assert!(error.contains("0 calls inside TLS"), "{error}");
     }
 
     #[test]

@@ -23,13 +23,15 @@ pub(crate) struct Release {
     pub(crate) series: &'static str,
     /// Debian's release that has it.
     pub(crate) suite: &'static str,
+    /// It has what reading TLS plaintext needs.
+    pub(crate) plaintext: bool,
 }
 
 /// Every kernel the auditor is tested on, oldest first.
 pub(crate) const RELEASES: &[Release] = &[
-    Release { series: "5.10", suite: "bullseye" },
-    Release { series: "6.1", suite: "bookworm" },
-    Release { series: "6.12", suite: "trixie" },
+    Release { series: "5.10", suite: "bullseye", plaintext: false },
+    Release { series: "6.1", suite: "bookworm", plaintext: true },
+    Release { series: "6.12", suite: "trixie", plaintext: true },
 ];
 
 /// The kernel's image, fetched when it is not there yet. A machine that caches `target/vm` fetches it once.

@@ -50,7 +50,9 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
             let log = image.with_file_name("console.log");
             let console = boot(&image, &initramfs, &log)?;
             let report = Report::parse(&console);
-            report.check(&format!("{}.", release.series)).with_context(|| log.display().to_string())?;
+            report
+                .check(&format!("{}.", release.series), release.plaintext)
+                .with_context(|| log.display().to_string())?;
             Ok(report.kernel)
         });
         let seconds = start.elapsed().as_secs();
