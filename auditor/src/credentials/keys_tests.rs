@@ -20,6 +20,23 @@ fn keys_of_every_kind_check_their_own_signatures_and_no_others() {
 }
 
 #[test]
+fn the_example_of_the_standard_is_verified() {
+    // RFC 7515 appendix A.2.
+    let jwk = r#"{"keys":[{"kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}"#;
+    let message = b"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    let signature = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+    let signature = BASE64URL.decode(signature).expect("base64url");
+    let set = KeySet::read(jwk.as_bytes(), Origin::Url).expect("a set");
+    let key = set.unnamed(false).next().expect("the key");
+    for algorithm in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
+        let algorithm = algorithm.parse().expect("known");
+        assert!(key.fits(algorithm));
+        assert_eq!(key.made(algorithm, message, &signature), algorithm == Algorithm::RS256, "{algorithm:?}");
+    }
+    assert!(!key.fits(Algorithm::ES256) && !key.fits(Algorithm::HS256));
+}
+
+#[test]
 fn what_cannot_or_must_not_be_used_is_left_out() {
     let key = TestKey::p256("a");
     let jwk = key.jwk();
