@@ -192,7 +192,9 @@ mod tests {
         ] {
             assert!(same_path(htu, path), "{htu} {path}");
         }
-        for (htu, path) in [("https://a/items", "/"), ("https://a/", "/items"), ("https://a/items", "/orders"), ("", "/x")] {
+        for (htu, path) in
+            [("https://a/items", "/"), ("https://a/", "/items"), ("https://a/items", "/orders"), ("", "/x")]
+        {
             assert!(!same_path(htu, path), "{htu} {path}");
         }
     }

@@ -143,7 +143,16 @@ impl Extractor {
             parameters.add(&name, (parameter_kind(&name), Arc::from(format!("query:{name}"))));
         }
         let limits = settings.limits;
-        Self { headers, cookies, cookie_endings, parameters, userinfo: Arc::from("userinfo"), limits, key, verifier: None }
+        Self {
+            headers,
+            cookies,
+            cookie_endings,
+            parameters,
+            userinfo: Arc::from("userinfo"),
+            limits,
+            key,
+            verifier: None,
+        }
     }
 
     /// The same, which also checks signatures of tokens.

@@ -96,7 +96,8 @@ pub(super) fn read(token: &[u8]) -> Option<Claims> {
     if !encrypted {
         let mut body = Claims::default();
         let nested = claims.cty.as_deref().is_some_and(|cty| cty.eq_ignore_ascii_case("JWT"));
-        let mut take = |payload: &[u8]| read_part(payload, PAYLOAD_LIMIT, |name, value| body.take(name, value)).is_some();
+        let mut take =
+            |payload: &[u8]| read_part(payload, PAYLOAD_LIMIT, |name, value| body.take(name, value)).is_some();
         if take(payload) || (nested && wrapped(payload).is_some_and(|inner| take(&inner))) {
             let Claims { alg, enc, kid, cty, .. } = claims;
             claims = Claims { alg, enc, kid, cty, readable: true, ..body };

@@ -153,8 +153,10 @@ impl KeySet {
         let keys = raw.keys.into_iter().filter_map(|raw| serde_json::from_str::<RawKey<'_>>(raw.get()).ok());
         let keys: Vec<_> = keys.filter_map(|raw| raw.key(origin)).take(KEYS).collect();
         if keys.is_empty() {
-            return Err("holds no key that signatures can be checked with; RSA from 2048 bits, P-256, P-384, Ed25519, and \
-                        secrets in files alone are used");
+            return Err(
+                "holds no key that signatures can be checked with; RSA from 2048 bits, P-256, P-384, Ed25519, and \
+                        secrets in files alone are used",
+            );
         }
         Ok(Self { keys })
     }
@@ -208,9 +210,7 @@ impl RawKey<'_> {
             ("RSA", _) => rsa(decoded(self.n.as_deref()?)?, decoded(self.e.as_deref()?)?)?,
             ("EC", Some("P-256")) => Material::P256(point(&self, 32, &agreement::ECDH_P256)?),
             ("EC", Some("P-384")) => Material::P384(point(&self, 48, &agreement::ECDH_P384)?),
-            ("OKP", Some("Ed25519")) => {
-                Material::Ed25519(decoded(self.x.as_deref()?).filter(|key| key.len() == 32)?)
-            }
+            ("OKP", Some("Ed25519")) => Material::Ed25519(decoded(self.x.as_deref()?).filter(|key| key.len() == 32)?),
             ("oct", _) if origin == Origin::File => {
                 Material::Secret(decoded(self.k.as_deref()?).filter(|secret| !secret.is_empty()).map(Zeroizing::new)?)
             }

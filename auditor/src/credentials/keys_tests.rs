@@ -9,7 +9,11 @@ fn keys_of_every_kind_check_their_own_signatures_and_no_others() {
     for key in &keys {
         let signature = key.sign(b"message");
         let own = |kid: &str| set.named(kid).next().expect("the key");
-        assert!(own(key.kid).fits(key.algorithm) && own(key.kid).made(key.algorithm, b"message", &signature), "{}", key.kid);
+        assert!(
+            own(key.kid).fits(key.algorithm) && own(key.kid).made(key.algorithm, b"message", &signature),
+            "{}",
+            key.kid
+        );
         assert!(!own(key.kid).made(key.algorithm, b"massage", &signature), "{}", key.kid);
         assert!(!own(key.kid).made(key.algorithm, b"message", &[]), "{}", key.kid);
         for other in keys.iter().filter(|other| other.kid != key.kid) {
@@ -61,7 +65,8 @@ fn what_cannot_or_must_not_be_used_is_left_out() {
     ] {
         assert!(read(&text, Origin::Url).is_err(), "{text}");
     }
-    let short = serde_json::json!({"keys": [{"kty": "RSA", "n": BASE64URL.encode([0xff; 128]), "e": "AQAB"}]}).to_string();
+    let short =
+        serde_json::json!({"keys": [{"kty": "RSA", "n": BASE64URL.encode([0xff; 128]), "e": "AQAB"}]}).to_string();
     assert!(read(&short, Origin::File).is_err());
     let secret = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0LXNlY3JldA"}]}"#;
     assert_eq!(read(secret, Origin::File), Ok(1));

@@ -16,6 +16,9 @@ const COMPONENTS: usize = 64;
 /// Longest `Signature-Input` that is read, bytes.
 const INPUT_BYTES: usize = 16 * 1024;
 
+/// Longest word that is shown of a signature, bytes.
+const WORD_BYTES: usize = 20;
+
 /// Timestamps that are signed along with an HMAC, by the header that carries it.
 const STAMPS: [(&str, &str); 5] = [
     ("header:x-slack-signature", "x-slack-request-timestamp"),
@@ -193,9 +196,9 @@ fn covered(components: [(Component, bool); 4]) -> Vec<Component> {
 
 /// The value of `name="value"` in a list; spaces and commas may stand in it.
 fn quoted<'a>(list: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let at = list.windows(name.len() + 2).position(|part| {
-        part[..name.len()].eq_ignore_ascii_case(name) && part.ends_with(b"=\"")
-    })?;
+    let at = list
+        .windows(name.len() + 2)
+        .position(|part| part[..name.len()].eq_ignore_ascii_case(name) && part.ends_with(b"=\""))?;
     let begins = at == 0 || matches!(list[at - 1], b',' | b' ' | b'\t');
     let rest = &list[at + name.len() + 2..];
     rest.iter().position(|byte| *byte == b'"').filter(|_| begins).map(|end| &rest[..end])
@@ -217,7 +220,7 @@ fn number(text: &[u8]) -> Option<i64> {
 /// A short word that is safe to show.
 fn word(text: &[u8]) -> Option<Box<str>> {
     let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:*".contains(byte);
-    if text.is_empty() || text.len() > 32 || is_token(text) || !text.iter().all(fits) {
+    if text.is_empty() || text.len() > WORD_BYTES || is_token(text) || !text.iter().all(fits) {
         return None;
     }
     std::str::from_utf8(text).ok().map(Box::from)

@@ -71,9 +71,11 @@ impl KeySource {
             "https" => {}
             "http" if loopback => {}
             "http" => {
-                return Err("is not encrypted: who is on the way could put in keys of its own; use https, or a host that is \
+                return Err(
+                    "is not encrypted: who is on the way could put in keys of its own; use https, or a host that is \
                             this node's own loopback"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             _ => return Err(format!("is neither https nor http; {RIGHT}")),
         }

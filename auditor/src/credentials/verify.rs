@@ -115,12 +115,8 @@ impl Verifier {
 
     fn without_thread(issuers: Vec<IssuerSettings>) -> Self {
         let issuers = issuers.into_iter().map(Issuer::new).collect();
-        let shared = Arc::new(Shared {
-            issuers,
-            stop: AtomicBool::new(false),
-            asked: Mutex::new(0),
-            all_asked: Condvar::new(),
-        });
+        let shared =
+            Arc::new(Shared { issuers, stop: AtomicBool::new(false), asked: Mutex::new(0), all_asked: Condvar::new() });
         Self { shared, remembered: Mutex::new(Cache::new(REMEMBERED)), thread: None }
     }
 
@@ -236,8 +232,7 @@ fn checked(token: &[u8], claims: &Claims, alg: &str, keys: &KeySet, allowed: Opt
     let (message, signature) = (&token[..dot], jwt::decode(&token[dot + 1..], SIGNATURE_CHARACTERS));
     // What is no base64url cannot be a signature.
     let made = |key: &super::keys::Key| {
-        key.fits(algorithm)
-            && signature.as_deref().is_some_and(|signature| key.made(algorithm, message, signature))
+        key.fits(algorithm) && signature.as_deref().is_some_and(|signature| key.made(algorithm, message, signature))
     };
     let verified = |found: bool| if found { Some(Signature::VERIFIED) } else { None };
     let unknown = Signature::not_verified(Reason::UnknownKey);

@@ -204,7 +204,10 @@ fn keys_are_fetched_and_a_failure_takes_nothing_away() {
     step();
     assert_eq!(check(&verifier, &before), failed);
     step();
-    assert_eq!((check(&verifier, &before), check(&verifier, &after)), (Signature::VERIFIED, Signature::not_verified(Reason::UnknownKey)));
+    assert_eq!(
+        (check(&verifier, &before), check(&verifier, &after)),
+        (Signature::VERIFIED, Signature::not_verified(Reason::UnknownKey))
+    );
     for _ in ["a redirect", "too much"] {
         step();
         assert_eq!((check(&verifier, &before), check(&verifier, &after)), (Signature::VERIFIED, failed));

@@ -87,9 +87,8 @@ fn uncovered(signature: &MessageSignature, request: &Request) -> Vec<&'static st
             (Component::Digest, "the body", has_body(request)),
         ],
     };
-    let missing = |(component, name, needed): (Component, &'static str, bool)| {
-        (needed && !covers(component)).then_some(name)
-    };
+    let missing =
+        |(component, name, needed): (Component, &'static str, bool)| (needed && !covers(component)).then_some(name);
     required.into_iter().filter_map(missing).collect()
 }
 

@@ -21,7 +21,11 @@ use auditor_wire::exchange::{Connection, Exchange};
 
 use self::format::{Damage, Reader, Writer};
 use super::{CaptureError, Counts, Status};
-use crate::{attribution::Attributed, config::reason_of, credentials::{Checked, Credential, FingerprintKey}};
+use crate::{
+    attribution::Attributed,
+    config::reason_of,
+    credentials::{Checked, Credential, FingerprintKey},
+};
 
 /// Entries delivered in one call.
 const BATCH: usize = 1024;
