@@ -21,7 +21,7 @@ use super::keys::{KeySet, Origin};
 use crate::{certificates::Bundle, config::reason_of};
 
 /// Largest key set that is read.
-const SET_BYTES: u64 = 512 << 10;
+const SET_BYTES: usize = 512 << 10;
 /// A URL has to answer within this time, whole.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -127,9 +127,9 @@ fn text(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         return Err("is not a regular file; name one with a JSON Web Key Set".to_owned());
     }
     // Whole from the start: a buffer that grows leaves copies behind.
-    let mut text = Zeroizing::new(Vec::with_capacity(SET_BYTES as usize + 1));
-    let read = opened.take(SET_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if read as u64 > SET_BYTES {
+    let mut text = Zeroizing::new(Vec::with_capacity(SET_BYTES + 1));
+    let read = opened.take(SET_BYTES as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if read > SET_BYTES {
         return Err("is larger than 512KiB; name a file with a JSON Web Key Set alone".to_owned());
     }
     Ok(text)
@@ -138,7 +138,7 @@ fn text(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
 fn fetched(url: &str, trust: Option<&Bundle>) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: ureq::Error| format!("no answer that could be used ({error})");
     let mut response = agent(url, trust).get(url).call().map_err(failed)?;
-    response.body_mut().with_config().limit(SET_BYTES).read_to_vec().map(Zeroizing::new).map_err(failed)
+    response.body_mut().with_config().limit(SET_BYTES as u64).read_to_vec().map(Zeroizing::new).map_err(failed)
 }
 
 /// A client for one request: keys are asked for every few minutes, and a connection that stays open serves nothing.

@@ -162,10 +162,9 @@ impl Verifier {
                 signature
             }
         };
-        match signature.reason {
-            // The keys may have been changed meanwhile.
-            Some(Reason::UnknownKey | Reason::DoesNotFit) => self.want(issuer),
-            _ => {}
+        // The keys may have been changed meanwhile.
+        if let Some(Reason::UnknownKey | Reason::DoesNotFit) = signature.reason {
+            self.want(issuer);
         }
         match signature.reason {
             Some(Reason::UnknownKey) if failing => Signature::not_verified(Reason::FetchFailed),
