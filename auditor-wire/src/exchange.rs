@@ -34,6 +34,8 @@ pub enum UnknownReason {
     Gap,
     /// A response was seen and its request was sent before the observation began.
     MidStream,
+    /// An earlier call authenticated the connection, so that later ones carry nothing (NTLM).
+    ConnectionAuthenticated,
     /// Application data is encrypted.
     Encrypted,
     /// A resumed TLS session: what the client proved, it proved in an earlier connection.
@@ -254,6 +256,7 @@ impl UnknownReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Capacity => "capacity",
+            Self::ConnectionAuthenticated => "connection-authenticated",
             Self::Encrypted => "encrypted",
             Self::Gap => "gap",
             Self::HeadTruncated => "head-truncated",

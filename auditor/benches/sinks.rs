@@ -40,6 +40,8 @@ fn judgements() -> Vec<Judgement> {
             carrier: "header:authorization".into(),
             fingerprint: "9f2c6d41a8b03e57".into(),
             claims: None,
+            signature: None,
+            proof: None,
         };
         Judgement {
             kind: Kind::Exchange,

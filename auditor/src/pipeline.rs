@@ -256,8 +256,13 @@ impl BehindTracker {
                 if self.is_own(&call) {
                     return;
                 }
-                self.record(|recorder| recorder.exchange(&call));
-                self.judged(|judge| judge.exchange(call));
+                let masked = self.recorder.as_ref().map(|(recorder, _)| recorder.exchange(&call));
+                let judgement = self.judge.exchange(call);
+                if let Some(masked) = masked {
+                    let credentials = judgement.as_ref().map_or(&[][..], |judgement| &judgement.credentials);
+                    self.record(|_| masked.entry(credentials));
+                }
+                self.put_out(judgement);
             }
             Observation::Connection(connection) => {
                 let connection = self.attributor.connection(*connection);
@@ -265,7 +270,8 @@ impl BehindTracker {
                     return;
                 }
                 self.record(|recorder| recorder.connection(&connection));
-                self.judged(|judge| judge.connection(connection));
+                let judgement = self.judge.connection(connection);
+                self.put_out(judgement);
             }
         }
     }
@@ -278,10 +284,11 @@ impl BehindTracker {
     }
 
     fn recorded(&mut self, recorded: Recorded, networks: Option<&InternalNetworks>) {
-        match recorded {
-            Recorded::Exchange(call) => self.judged(|judge| judge.exchange(placed(*call, networks))),
-            Recorded::Connection(connection) => self.judged(|judge| judge.connection(placed(*connection, networks))),
-        }
+        let judgement = match recorded {
+            Recorded::Exchange(call, checked) => self.judge.recorded(placed(*call, networks), &checked),
+            Recorded::Connection(connection) => self.judge.connection(placed(*connection, networks)),
+        };
+        self.put_out(judgement);
     }
 
     fn record(&mut self, entry: impl FnOnce(&Recorder) -> io::Result<Vec<u8>>) {
@@ -293,8 +300,8 @@ impl BehindTracker {
         }
     }
 
-    fn judged(&mut self, judge: impl FnOnce(&Judge) -> Option<Judgement>) {
-        if let Some(judgement) = judge(&self.judge) {
+    fn put_out(&mut self, judgement: Option<Judgement>) {
+        if let Some(judgement) = judgement {
             self.outputs.judgement(judgement);
         }
     }
@@ -306,8 +313,17 @@ impl BehindTracker {
         if let Some((_, queue)) = &self.recorder {
             metrics.set_sink_dropped("recording", queue.dropped());
         }
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (count, limit) = self.judge.authenticated_connections();
+        metrics.set_tracked("authenticated-connections", number(count), number(limit));
+        if let Some(verifier) = self.judge.extractor().verifier() {
+            let (count, limit) = verifier.remembered();
+            metrics.set_tracked("verified-tokens", number(count), number(limit));
+            for reads in verifier.reads() {
+                metrics.set_issuer_keys(&reads.issuer, reads.read, reads.failed);
+            }
+        }
         for remembered in self.attributor.remembered() {
-            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
             metrics.set_tracked(remembered.kind, number(remembered.count), number(remembered.limit));
         }
         self.outputs.tick();

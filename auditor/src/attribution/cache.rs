@@ -5,7 +5,7 @@ use std::{collections::HashMap, hash::Hash};
 /// Holds at most `limit` entries. When it is full, a hand goes round the entries: one used since the hand last passed is spared
 /// once, another is forgotten ("second chance"). Every operation takes constant time on average.
 #[derive(Debug)]
-pub(super) struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     /// Where each key's entry is in `slots`.
     places: HashMap<K, usize>,
     slots: Vec<Slot<K, V>>,
@@ -21,11 +21,11 @@ struct Slot<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Cache<K, V> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { places: HashMap::new(), slots: Vec::new(), hand: 0, limit: limit.max(1) }
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if let Some(known) = self.get(&key) {
             *known = value;
             return;
@@ -43,13 +43,13 @@ impl<K: Copy + Eq + Hash, V> Cache<K, V> {
         self.places.insert(key, place);
     }
 
-    pub(super) fn get(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = &mut self.slots[*self.places.get(key)?];
         slot.used = true;
         Some(&mut slot.value)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
 

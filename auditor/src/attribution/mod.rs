@@ -5,7 +5,7 @@
 //! unknown; a guess is worse. Nothing here judges.
 
 pub mod arguments;
-mod cache;
+pub(crate) mod cache;
 pub mod container;
 pub mod listener;
 pub mod network;

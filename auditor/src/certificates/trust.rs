@@ -68,6 +68,11 @@ impl Bundle {
         self.certificates.len()
     }
 
+    /// The certificates.
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+
     /// Never: a bundle without certificates cannot be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {

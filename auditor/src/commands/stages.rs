@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use auditor_wire::{limits::Limits, tracker::Tracker};
@@ -11,10 +12,13 @@ use super::Failure;
 use crate::{
     attribution::network::{DEFAULT_NETWORKS, InternalNetworks, node_addresses},
     config::Config,
-    credentials::{self, Extractor, FingerprintKey},
+    credentials::{self, Extractor, FingerprintKey, verify::Verifier},
     policy::{self, Judge, RuleSettings, rules::RULES},
     sinks::report::{self, Report, RuleText},
 };
+
+/// How long a replay waits for the keys of token issuers.
+const KEYS_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) fn tracker(config: &Config) -> Tracker {
     Tracker::new(Limits {
@@ -64,11 +68,28 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
         .map(|(id, rule)| (*id, RuleSettings { severity: rule.severity, enabled: rule.enabled.unwrap_or(true) }));
     let settings = policy::Settings {
         jwt_lifetime: config.jwt.max_lifetime,
+        trusted_proxies: config.credentials.trusted_proxies.clone(),
         rules: rules.collect(),
         trust: config.trust.clone(),
         ..policy::Settings::default()
     };
-    Ok(Judge::new(settings, Extractor::new(names, key)))
+    let extractor = Extractor::new(names, key);
+    if config.jwt.issuers.is_empty() {
+        return Ok(Judge::new(settings, extractor));
+    }
+    let verifier = Verifier::start(config.jwt.issuers.clone())
+        .map_err(|source| Failure::System { action: "start a thread", source })?;
+    Ok(Judge::new(settings, extractor.with_verifier(Arc::new(verifier))))
+}
+
+/// As [`judge`], with the keys of token issuers there, if they can be had in time: what is read from a file does not wait for
+/// them.
+pub(super) fn judge_of_file(config: &Config) -> Result<Judge, Failure> {
+    let judge = judge(config)?;
+    if let Some(verifier) = judge.extractor().verifier() {
+        verifier.wait(KEYS_WITHIN);
+    }
+    Ok(judge)
 }
 
 pub(super) fn report(config: &Config) -> Report {

@@ -8,6 +8,7 @@ use super::{
     Config,
     value::{show_duration, show_size},
 };
+use crate::credentials::verify::{IssuerSettings, KeySource};
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +32,7 @@ impl fmt::Display for Config {
         writeln!(f, "  edges: {}", self.limits.edges)?;
         self.write_credentials(f)?;
         self.write_rules(f)?;
-        writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
+        self.write_jwt(f)?;
         self.write_trust(f)?;
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))
     }
@@ -46,7 +47,8 @@ impl Config {
             ("session_cookies", &from.session_cookies),
             ("query_parameters", &from.query_parameters),
         ];
-        if lists.iter().all(|(_, names)| names.is_empty()) && from.fingerprint_key_file.is_none() {
+        let named = lists.iter().any(|(_, names)| !names.is_empty()) || !from.trusted_proxies.is_empty();
+        if !named && from.fingerprint_key_file.is_none() {
             return writeln!(f, "# credentials: the built-in names, a random fingerprint key for each run");
         }
         writeln!(f, "credentials:")?;
@@ -55,10 +57,38 @@ impl Config {
                 list(f, "  ", key, names)?;
             }
         }
+        if !from.trusted_proxies.is_empty() {
+            list(f, "  ", "trusted_proxies", &from.trusted_proxies)?;
+        }
         match &from.fingerprint_key_file {
             Some(file) => writeln!(f, "  fingerprint_key_file: {}", quoted(&file.to_string_lossy())),
             None => Ok(()),
         }
+    }
+
+    fn write_jwt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
+        if self.jwt.issuers.is_empty() {
+            return writeln!(f, "  issuers: []");
+        }
+        writeln!(f, "  issuers:")?;
+        for IssuerSettings { issuer, source, algorithms } in &self.jwt.issuers {
+            writeln!(f, "    - issuer: {}", quoted(issuer))?;
+            match source {
+                KeySource::File(file) => writeln!(f, "      jwks_file: {}", quoted(&file.to_string_lossy()))?,
+                KeySource::Url { url, trust } => {
+                    writeln!(f, "      jwks_url: {}", quoted(url))?;
+                    if let Some(bundle) = trust {
+                        writeln!(f, "      ca_file: {}", quoted(&bundle.file.to_string_lossy()))?;
+                    }
+                }
+            }
+            if let Some(algorithms) = algorithms {
+                let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+                list(f, "      ", "algorithms", &names)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_trust(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -67,6 +67,18 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub query_parameters: Option<Vec<String>>,
+    /// Network of proxies that are believed about client certificates in X-Forwarded-Client-Cert; repeatable
+    ///
+    /// Without one none is believed.
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "CIDR",
+        env = "AUDITOR_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = value::network,
+        hide_short_help = true
+    )]
+    pub trusted_proxies: Option<Vec<IpNet>>,
     /// File with the key of credential fingerprints; made when it does not exist
     ///
     /// Without it every run has a random key, and fingerprints of two runs cannot be compared.

@@ -5,6 +5,7 @@ mod effective;
 mod error;
 mod file;
 mod flags;
+mod issuers;
 mod raw;
 mod resolve;
 pub mod value;
@@ -22,7 +23,7 @@ pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
 
-use crate::{judgement::Severity, policy::TrustSettings};
+use crate::{credentials::verify::IssuerSettings, judgement::Severity, policy::TrustSettings};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,8 @@ pub struct CredentialConfig {
     pub query_parameters: Vec<String>,
     /// File with the key of the fingerprints; `None`: a random key for each run.
     pub fingerprint_key_file: Option<PathBuf>,
+    /// Networks of proxies that are believed about client certificates.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// How one rule differs from its default.
@@ -99,11 +102,13 @@ pub struct RuleConfig {
     pub enabled: Option<bool>,
 }
 
-/// Limits on tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Limits on tokens, and whose signatures are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtConfig {
     /// Longest lifetime that is not found fault with.
     pub max_lifetime: Duration,
+    /// Issuers whose keys are known.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// The auditor's own log.
@@ -130,7 +135,7 @@ impl Default for Config {
             limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000 },
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),
-            jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },
+            jwt: JwtConfig { max_lifetime: Duration::from_secs(3600), issuers: Vec::new() },
             trust: TrustSettings::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
         }

@@ -56,6 +56,7 @@ pub(super) struct RawCredentials {
     pub(super) session_cookies: List,
     pub(super) query_parameters: List,
     pub(super) fingerprint_key_file: Text,
+    pub(super) trusted_proxies: List,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +70,17 @@ pub(super) struct RawRule {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawJwt {
     pub(super) max_lifetime: Text,
+    pub(super) issuers: Option<Vec<Spanned<RawIssuer>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawIssuer {
+    pub(super) issuer: Text,
+    pub(super) jwks_file: Text,
+    pub(super) jwks_url: Text,
+    pub(super) ca_file: Text,
+    pub(super) algorithms: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -53,6 +53,7 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     overlay(&mut config.credentials.signature_headers, flags.signature_headers.clone());
     overlay(&mut config.credentials.session_cookies, flags.session_cookies.clone());
     overlay(&mut config.credentials.query_parameters, flags.query_parameters.clone());
+    overlay(&mut config.credentials.trusted_proxies, flags.trusted_proxies.clone());
     if flags.fingerprint_key_file.is_some() {
         config.credentials.fingerprint_key_file.clone_from(&flags.fingerprint_key_file);
     }
@@ -69,7 +70,7 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
 }
 
 /// Values of one file, read with the file's name at hand for messages.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a Path,
 }
 
@@ -109,13 +110,16 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
         *target = reader.list(key, names, parse)?.unwrap_or_default();
     }
     to.fingerprint_key_file = credentials.fingerprint_key_file.map(|text| text.value.into());
+    let key = "credentials.trusted_proxies";
+    to.trusted_proxies = reader.list(key, &credentials.trusted_proxies, value::network)?.unwrap_or_default();
 
     for rule in raw.rules.unwrap_or_default().0 {
         let (id, settings) = reader.rule(rule, known_rules)?;
         config.rules.insert(id, settings);
     }
-    let max_lifetime = raw.jwt.unwrap_or_default().max_lifetime;
-    reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &max_lifetime, value::lifetime)?;
+    let jwt = raw.jwt.unwrap_or_default();
+    reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
+    config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;
     reader.trust(&mut config.trust, raw.trust.unwrap_or_default())?;
     let log = raw.log.unwrap_or_default();
     reader.set(&mut config.log.level, "log.level", &log.level, one_of)?;
@@ -124,7 +128,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
 }
 
 impl Reader<'_> {
-    fn set<T>(
+    pub(super) fn set<T>(
         &self,
         target: &mut T,
         key: &str,
@@ -137,7 +141,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         key: &str,
         list: &List,
@@ -177,7 +181,7 @@ impl Reader<'_> {
         Ok((known_id, settings))
     }
 
-    fn wrong<T>(&self, key: &str, at: &Spanned<T>, problem: String) -> ConfigError {
+    pub(super) fn wrong<T>(&self, key: &str, at: &Spanned<T>, problem: String) -> ConfigError {
         ConfigError::Value { place: self.place(at), key: key.to_owned(), problem }
     }
 

@@ -1,7 +1,10 @@
 use std::{fs, path::Path};
 
 use super::{file::parse, *};
-use crate::certificates::sample::Authority;
+use crate::{
+    certificates::sample::Authority,
+    credentials::{keys::Algorithm, verify::KeySource},
+};
 
 const RULES: &[&str] = &["unauthenticated-call", "plaintext-credential", "basic-credential"];
 
@@ -44,17 +47,24 @@ credentials:
   session_cookies: [sid]
   query_parameters: [token]
   fingerprint_key_file: key
+  trusted_proxies: [10.1.0.0/24]
 rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
-jwt: { max_lifetime: 15m }
+jwt:
+  max_lifetime: 15m
+  issuers:
+    - { issuer: "https://one.example", jwks_file: KEYS, algorithms: [RS256, EdDSA] }
+    - { issuer: "https://two.example", jwks_url: "https://two.example/jwks.json", ca_file: BUNDLE }
 trust: { bundles: [BUNDLE], domains: [prod.example, dev.example], expiry_warning: 30d }
 log: { level: debug, format: json }
 "#;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let bundle = directory.path().join("ca.pem");
     fs::write(&bundle, Authority::new("CA").pem()).expect("written");
-    let text = text.replace("BUNDLE", &format!("{bundle:?}"));
+    let keys = directory.path().join("keys.json");
+    fs::write(&keys, r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#).expect("written");
+    let text = text.replace("BUNDLE", &format!("{bundle:?}")).replace("KEYS", &format!("{keys:?}"));
     let config = load(text.as_bytes()).expect("valid");
     assert_eq!(config.internal_networks.as_ref().map(Vec::len), Some(2));
     assert_eq!(config.listen.to_string(), "[::1]:9500");
@@ -72,7 +82,14 @@ log: { level: debug, format: json }
     assert_eq!(config.credentials.fingerprint_key_file, Some("key".into()));
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });
+    assert_eq!(config.credentials.trusted_proxies, ["10.1.0.0/24".parse().expect("a network")]);
     assert_eq!(config.jwt.max_lifetime, Duration::from_secs(900));
+    let [one, two] = config.jwt.issuers.as_slice() else { panic!("{:?}", config.jwt) };
+    assert_eq!((&*one.issuer, &one.source), ("https://one.example", &KeySource::File(keys)));
+    assert_eq!(one.algorithms.as_deref(), Some(&[Algorithm::RS256, Algorithm::EdDSA][..]));
+    assert_eq!((&*two.issuer, &two.algorithms), ("https://two.example", &None));
+    let KeySource::Url { url, trust } = &two.source else { panic!("{two:?}") };
+    assert_eq!((&**url, trust.as_ref().map(|trust| &trust.file)), ("https://two.example/jwks.json", Some(&bundle)));
     assert_eq!(config.trust.bundles.iter().map(|read| (&read.file, read.len())).collect::<Vec<_>>(), [(&bundle, 1)]);
     assert_eq!(config.trust.domains, ["prod.example", "dev.example"]);
     assert_eq!(config.trust.expiry_warning, Duration::from_secs(30 * 24 * 3600));
@@ -121,6 +138,31 @@ fn says_where_and_what_was_meant() {
         ("trust: {expiry_warning: soon}\n", ":1:25: trust.expiry_warning: `soon` is not a duration; "),
         ("trust: {bundle: [x]}\n", ":1:9: unknown key `bundle`; did you mean `bundles`?"),
         ("jwt: {max_lifetime: 0s}\n", ":1:21: jwt.max_lifetime: a lifetime of zero"),
+        (
+            "jwt:\n  issuers:\n    - {issuer: a, jwks_file: /nowhere/keys.json}\n",
+            ":3:30: jwt.issuers.jwks_file: `/nowhere/keys.json` cannot be read (no such file or directory); name a file",
+        ),
+        (
+            "jwt:\n  issuers:\n    - {issuer: a, jwks_url: 'http://a.example/'}\n",
+            ":3:29: jwt.issuers.jwks_url: the URL is not encrypted",
+        ),
+        ("jwt:\n  issuers:\n    - {issuer: a}\n", ":3:7: jwt.issuers: it takes one of `jwks_file` and `jwks_url`"),
+        ("jwt:\n  issuers:\n    - {jwks_url: x}\n", ":3:7: jwt.issuers: `issuer` is missing; "),
+        ("jwt:\n  issuers:\n    - {issuer: 'a b'}\n", ":3:16: jwt.issuers.issuer: `a b` is no issuer; "),
+        (
+            "jwt:\n  issuers:\n    - {issuer: a, jwks_url: 'https://a/', algorithms: [none]}\n",
+            ":3:56: jwt.issuers.algorithms: `none` is no algorithm that can be checked; ",
+        ),
+        (
+            "jwt:\n  issuers:\n    - {issuer: a, jwks_url: 'https://a/', algorithms: []}\n",
+            ":3:7: jwt.issuers: `algorithms` is empty; ",
+        ),
+        (
+            "jwt:\n  issuers:\n    - {issuer: a, jwks_url: 'https://a/'}\n    - {issuer: a, jwks_url: 'https://b/'}\n",
+            ":4:7: jwt.issuers: this issuer is there twice; ",
+        ),
+        ("jwt:\n  issuers:\n    - {isuer: a}\n", ":3:8: unknown key `isuer`; did you mean `issuer`?"),
+        ("credentials:\n  trusted_proxies: [proxy]\n", ":2:21: credentials.trusted_proxies: `proxy` is not a network"),
         ("credentials:\n  api_key_headers: ['x y']\n", ":2:21: credentials.api_key_headers: `x` is not a header name"),
     ] {
         let message = message(text);

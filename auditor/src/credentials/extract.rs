@@ -5,11 +5,12 @@ use std::sync::Arc;
 use auditor_wire::exchange::Request;
 
 use super::{
-    Claims, Credential, CredentialKind, FingerprintKey,
-    authorization::{self, Scheme, access_key, name_shown, parameter, percent_decoded},
-    jwt,
+    Checked, Credential, CredentialKind, FingerprintKey,
+    authorization::percent_decoded,
+    found::{Found, Sight},
     names::Names,
-    shape::{is_placeholder, is_token, unquoted},
+    shape::is_token,
+    verify::Verifier,
 };
 
 /// Where credentials are looked for beyond what the standards name. Names are compared without case.
@@ -82,11 +83,12 @@ impl Default for Settings {
 
 /// What a header is to the extraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     ApiKey,
     Authorization,
     Cookie,
     DpopProof,
+    ForwardedCertificate,
     HmacSignature,
     /// `X-Amz-Security-Token`: goes with SigV4, and is no credential of its own beside it.
     AwsSessionToken,
@@ -97,13 +99,14 @@ enum Role {
 /// Finds the credentials of requests. Holds names and the fingerprint key, nothing of any request.
 #[derive(Clone, Debug)]
 pub struct Extractor {
-    headers: Names<(Role, Arc<str>)>,
+    pub(super) headers: Names<(Role, Arc<str>)>,
     cookies: Names<Arc<str>>,
     cookie_endings: Vec<Box<[u8]>>,
-    parameters: Names<(CredentialKind, Arc<str>)>,
+    pub(super) parameters: Names<(CredentialKind, Arc<str>)>,
     userinfo: Arc<str>,
-    limits: Limits,
-    key: FingerprintKey,
+    pub(super) limits: Limits,
+    pub(super) key: FingerprintKey,
+    pub(super) verifier: Option<Arc<Verifier>>,
 }
 
 impl Extractor {
@@ -118,6 +121,7 @@ impl Extractor {
             ("signature", Role::Signature),
             ("signature-input", Role::SignatureInput),
             ("dpop", Role::DpopProof),
+            ("x-forwarded-client-cert", Role::ForwardedCertificate),
             ("x-amz-security-token", Role::AwsSessionToken),
         ];
         let listed = settings.api_key_headers.iter().map(|name| (name.as_str(), Role::ApiKey));
@@ -139,14 +143,58 @@ impl Extractor {
             parameters.add(&name, (parameter_kind(&name), Arc::from(format!("query:{name}"))));
         }
         let limits = settings.limits;
-        Self { headers, cookies, cookie_endings, parameters, userinfo: Arc::from("userinfo"), limits, key }
+        Self {
+            headers,
+            cookies,
+            cookie_endings,
+            parameters,
+            userinfo: Arc::from("userinfo"),
+            limits,
+            key,
+            verifier: None,
+        }
+    }
+
+    /// The same, which also checks signatures of tokens.
+    #[must_use]
+    pub fn with_verifier(self, verifier: Arc<Verifier>) -> Self {
+        Self { verifier: Some(verifier), ..self }
+    }
+
+    /// What checks signatures of tokens, if anything does.
+    #[must_use]
+    pub fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_deref()
     }
 
     /// The credentials of a request, in the order they stand in it: target first, then headers. A credential that stands
     /// there several times in one place is one. Time and memory are bounded by the size of the head and the limits.
     #[must_use]
     pub fn extract(&self, request: &Request) -> Vec<Credential> {
-        let mut found = Found { extractor: self, credentials: Vec::new() };
+        self.found(request, Sight::Whole)
+    }
+
+    /// As [`Self::extract`], of a request whose secrets are masked: what was found out when they were not is `checked`.
+    #[must_use]
+    pub fn extract_masked(&self, request: &Request, checked: &[Checked]) -> Vec<Credential> {
+        let mut credentials = self.found(request, Sight::Masked);
+        let mut taken = vec![false; checked.len()];
+        credentials.retain_mut(|credential| {
+            let fits = |known: &Checked| known.kind == credential.kind && known.carrier == credential.carrier;
+            let at = checked.iter().zip(&taken).position(|(known, taken)| !taken && fits(known));
+            if let Some(at) = at {
+                taken[at] = true;
+                credential.signature = checked[at].signature;
+                credential.proof.clone_from(&checked[at].proof);
+            }
+            // Of a masked header it is not seen whether it names a certificate.
+            at.is_some() || credential.kind != CredentialKind::ForwardedClientCert
+        });
+        credentials
+    }
+
+    fn found(&self, request: &Request, sight: Sight) -> Vec<Credential> {
+        let mut found = Found { extractor: self, request, sight, credentials: Vec::new() };
         if let Some(userinfo) = &request.userinfo
             && !matches!(userinfo.as_bytes(), b"" | b":")
         {
@@ -161,7 +209,7 @@ impl Extractor {
                 segment.split(|byte| *byte == b';').skip(1).for_each(|pair| found.parameter(pair, Some("path"), b""));
             }
         }
-        found.headers(request);
+        found.headers();
         found.credentials
     }
 
@@ -169,7 +217,14 @@ impl Extractor {
     #[must_use]
     pub fn client_certificate(&self, leaf: Option<&[u8]>) -> Credential {
         let fingerprint = leaf.map(|leaf| self.key.fingerprint(leaf)).unwrap_or_default();
-        Credential { kind: CredentialKind::Mtls, carrier: "tls:client-certificate".into(), fingerprint, claims: None }
+        Credential {
+            kind: CredentialKind::Mtls,
+            carrier: "tls:client-certificate".into(),
+            fingerprint,
+            claims: None,
+            signature: None,
+            proof: None,
+        }
     }
 
     /// Whether [`Self::extract`] looked at all of a request: when it did not, a credential may stand in what was left out.
@@ -182,12 +237,12 @@ impl Extractor {
             && request.head.headers().all(|(_, value)| value.len() <= limit)
     }
 
-    fn searched<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+    pub(super) fn searched<'a>(&self, value: &'a [u8]) -> &'a [u8] {
         &value[..value.len().min(self.limits.searched_bytes)]
     }
 
     /// The carrier of a session cookie; `None` when the name is no session's.
-    fn session_cookie(&self, name: &[u8]) -> Option<Arc<str>> {
+    pub(super) fn session_cookie(&self, name: &[u8]) -> Option<Arc<str>> {
         let plain = ["__host-", "__secure-"]
             .into_iter()
             .find_map(|prefix| {
@@ -220,153 +275,11 @@ fn parameter_kind(name: &str) -> CredentialKind {
 }
 
 /// A cookie's carrier, with its name as it was sent: names of cookies differ by case.
-fn cookie_carrier(name: &[u8]) -> Arc<str> {
+pub(super) fn cookie_carrier(name: &[u8]) -> Arc<str> {
     let name = &name[..name.len().min(64)];
     if is_token(name) {
         return Arc::from("cookie:{token}");
     }
     let shown = |byte: &u8| if byte.is_ascii_graphic() { char::from(*byte) } else { '_' };
     Arc::from(format!("cookie:{}", name.iter().map(shown).collect::<String>()))
-}
-
-/// The credentials of one request so far.
-struct Found<'a> {
-    extractor: &'a Extractor,
-    credentials: Vec<Credential>,
-}
-
-impl Found<'_> {
-    fn add(&mut self, kind: CredentialKind, carrier: &Arc<str>, secret: &[u8], claims: Option<Claims>) {
-        if self.credentials.len() >= self.extractor.limits.credentials {
-            return;
-        }
-        let fingerprint = self.extractor.key.fingerprint(secret);
-        let same =
-            |known: &Credential| known.kind == kind && known.fingerprint == fingerprint && known.carrier == *carrier;
-        if !self.credentials.iter().any(same) {
-            let claims = claims.map(Box::new);
-            self.credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims });
-        }
-    }
-
-    fn headers(&mut self, request: &Request) {
-        let extractor = self.extractor;
-        let mut session_token = None;
-        for (name, value) in request.head.headers() {
-            let Some((role, carrier)) = extractor.headers.get(name) else {
-                self.unlisted(name, extractor.searched(value));
-                continue;
-            };
-            match role {
-                Role::Authorization => {
-                    if let Some(proof) = authorization::read(value) {
-                        self.add(proof.kind, carrier, proof.secret.bytes(), proof.claims);
-                    }
-                }
-                Role::ApiKey => self.key(carrier, value),
-                Role::HmacSignature | Role::Signature if is_placeholder(value) => {}
-                Role::HmacSignature => self.add(CredentialKind::HttpSignature, carrier, value, None),
-                Role::Signature => {
-                    let input = request.head.values("signature-input").find_map(|input| parameter(input, b"keyid"));
-                    let named = parameter(value, b"keyid").or(input).unwrap_or(value);
-                    self.add(CredentialKind::HttpSignature, carrier, named, None);
-                }
-                Role::DpopProof if is_placeholder(value) => {}
-                Role::DpopProof => self.add(CredentialKind::Dpop, carrier, value, None),
-                Role::Cookie => self.cookies(extractor.searched(value)),
-                Role::AwsSessionToken => session_token = Some((carrier, value)),
-                // Says what the signature covers; the proof is in `Signature`.
-                Role::SignatureInput => {}
-            }
-        }
-        let signed = |known: &Credential| known.kind == CredentialKind::AwsSigv4;
-        if let Some((carrier, value)) = session_token
-            && !self.credentials.iter().any(signed)
-        {
-            self.key(carrier, value);
-        }
-    }
-
-    /// A header that holds a key. Some put `Bearer` in front, which is no part of it.
-    fn key(&mut self, carrier: &Arc<str>, value: &[u8]) {
-        let (word, rest) = authorization::split(value);
-        let key = match authorization::scheme(word) {
-            Some(Scheme::Bearer | Scheme::ApiKey | Scheme::Basic) => rest,
-            _ => unquoted(value),
-        };
-        if is_placeholder(key) {
-            return;
-        }
-        match jwt::find(self.extractor.searched(key)).next() {
-            Some((range, claims)) => self.add(CredentialKind::InternalJwt, carrier, &key[range], Some(claims)),
-            None => self.add(CredentialKind::ApiKey, carrier, key, None),
-        }
-    }
-
-    /// A header of no known meaning: a token in it counts.
-    fn unlisted(&mut self, name: &[u8], value: &[u8]) {
-        if !jwt::possible(value) {
-            return;
-        }
-        for (range, claims) in jwt::find(value).take(self.extractor.limits.credentials) {
-            let carrier = Arc::from(format!("header:{}", name_shown(name)));
-            self.add(CredentialKind::InternalJwt, &carrier, &value[range], Some(claims));
-        }
-    }
-
-    /// RFC 6265 section 4.2.1.
-    fn cookies(&mut self, value: &[u8]) {
-        for pair in value.split(|byte| *byte == b';') {
-            let Some(equals) = pair.iter().position(|byte| *byte == b'=') else { continue };
-            let (name, value) = (pair[..equals].trim_ascii(), unquoted(&pair[equals + 1..]));
-            if is_placeholder(value) {
-                continue;
-            }
-            let token = if jwt::possible(value) { jwt::find(value).next() } else { None };
-            match (token, self.extractor.session_cookie(name)) {
-                (Some((range, claims)), carrier) => {
-                    let carrier = carrier.unwrap_or_else(|| cookie_carrier(name));
-                    self.add(CredentialKind::InternalJwt, &carrier, &value[range], Some(claims));
-                }
-                (None, Some(carrier)) if !matches!(value, b"0" | b"1") => {
-                    self.add(CredentialKind::SessionCookie, &carrier, value, None);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// A parameter of the query, or of a path segment when `place` says so.
-    fn parameter(&mut self, pair: &[u8], place: Option<&str>, query: &[u8]) {
-        let Some(equals) = pair.iter().position(|byte| *byte == b'=') else { return };
-        let (name, value) = (percent_decoded(&pair[..equals]), percent_decoded(&pair[equals + 1..]));
-        let (name, value) = (name.bytes(), value.bytes());
-        if is_placeholder(value) {
-            return;
-        }
-        let carrier = |known: Option<&Arc<str>>| match (place, known) {
-            (None, Some(known)) => known.clone(),
-            (place, _) => Arc::from(format!("{}:{}", place.unwrap_or("query"), name_shown(name))),
-        };
-        let known = self.extractor.parameters.get(name);
-        if jwt::possible(value)
-            && let Some((range, claims)) = jwt::find(value).next()
-        {
-            let carrier = carrier(known.map(|(_, carrier)| carrier));
-            self.add(CredentialKind::BearerJwt, &carrier, &value[range], Some(claims));
-            return;
-        }
-        let Some((kind, known)) = known else { return };
-        // `key` is also the name of what is asked for.
-        if name.eq_ignore_ascii_case(b"key") && !is_token(value) {
-            return;
-        }
-        if *kind == CredentialKind::AwsSigv4 {
-            let scope = query.split(|byte| *byte == b'&').find_map(|pair| parameter(pair, b"x-amz-credential"));
-            let scope = percent_decoded(scope.unwrap_or(value));
-            self.add(*kind, &carrier(Some(known)), access_key(scope.bytes()), None);
-        } else {
-            self.add(*kind, &carrier(Some(known)), value, None);
-        }
-    }
 }

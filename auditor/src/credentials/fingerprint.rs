@@ -140,14 +140,12 @@ impl FingerprintKey {
     /// The fingerprint of a secret: BLAKE3 keyed hash, the first 8 bytes as 16 hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self, secret: &[u8]) -> Box<str> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let hash = blake3::keyed_hash(&self.0, secret);
-        let mut text = String::with_capacity(16);
-        for byte in hash.as_bytes().iter().take(8) {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        text.into_boxed_str()
+        text(&self.hash(secret))
+    }
+
+    /// The whole hash whose beginning is the fingerprint.
+    pub(super) fn hash(&self, secret: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, secret).as_bytes()
     }
 
     /// A stream of bytes that depends on the key and the secret only and tells nothing of the secret. It is not the stream
@@ -157,6 +155,17 @@ impl FingerprintKey {
         hasher.update(b"filler\0").update(secret);
         hasher.finalize_xof()
     }
+}
+
+/// The fingerprint that a hash begins with.
+pub(super) fn text(hash: &[u8; 32]) -> Box<str> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(16);
+    for byte in &hash[..8] {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text.into_boxed_str()
 }
 
 impl std::fmt::Debug for FingerprintKey {

@@ -1,4 +1,4 @@
-//! JSON Web Tokens: finding them in text and reading the claims that are safe to show. Signatures are not checked here.
+//! JSON Web Tokens: finding them in text and reading the claims that are safe to show. Signatures are checked in `verify`.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -87,6 +87,7 @@ pub(super) fn read(token: &[u8]) -> Option<Claims> {
     let mut claims = Claims::default();
     read_part(header, HEADER_LIMIT, |name, value| match name {
         "alg" => claims.alg = value.text(),
+        "cty" => claims.cty = value.text(),
         "enc" => claims.enc = value.text(),
         "kid" => claims.kid = value.text(),
         _ => {}
@@ -94,13 +95,25 @@ pub(super) fn read(token: &[u8]) -> Option<Claims> {
     claims.alg.as_ref()?;
     if !encrypted {
         let mut body = Claims::default();
-        if read_part(payload, PAYLOAD_LIMIT, |name, value| body.take(name, value)).is_some() {
-            claims = Claims { alg: claims.alg, enc: claims.enc, kid: claims.kid, readable: true, ..body };
+        let nested = claims.cty.as_deref().is_some_and(|cty| cty.eq_ignore_ascii_case("JWT"));
+        let mut take =
+            |payload: &[u8]| read_part(payload, PAYLOAD_LIMIT, |name, value| body.take(name, value)).is_some();
+        if take(payload) || (nested && wrapped(payload).is_some_and(|inner| take(&inner))) {
+            let Claims { alg, enc, kid, cty, .. } = claims;
+            claims = Claims { alg, enc, kid, cty, readable: true, ..body };
             claims.profile = profile(claims.sub.as_deref());
             claims.lifetime_seconds = claims.exp.zip(claims.iat).map(|(exp, iat)| exp.saturating_sub(iat));
         }
     }
     Some(claims)
+}
+
+/// The payload part of the token that is wrapped in another one (RFC 7519 section 5.2); one wrapping is looked into.
+fn wrapped(payload: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let inner = decode(payload, PAYLOAD_LIMIT)?;
+    let mut parts = inner.split(|byte| *byte == b'.');
+    let part = parts.nth(1).filter(|_| parts.count() == 1)?;
+    Some(Zeroizing::new(part.to_vec()))
 }
 
 /// By what its subject is named.
@@ -175,13 +188,14 @@ impl<'de, F: FnMut(&str, Value<'de>)> Visitor<'de> for Members<F> {
 }
 
 /// Members of headers and payloads that are read.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "act",
     "alg",
     "aud",
     "azp",
     "client_id",
     "cnf",
+    "cty",
     "enc",
     "exp",
     "iat",
@@ -386,6 +400,20 @@ pub(crate) mod tests {
         assert_eq!((account.act, account.cnf), (None, None));
         let encrypted = format!("{}.a.b.c.d", BASE64URL.encode(r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#));
         assert_eq!(read(encrypted.as_bytes()).expect("a token").enc.as_deref(), Some("A256GCM"));
+    }
+
+    #[test]
+    fn a_token_wrapped_in_another_is_read() {
+        let inner = token(r#"{"alg":"ES256"}"#, r#"{"iss":"inner","exp":7}"#, "c2ln");
+        let outer = read(token(r#"{"alg":"RS256","cty":"JWT"}"#, &inner, "c2ln").as_bytes()).expect("a token");
+        assert_eq!((outer.alg.as_deref(), outer.cty.as_deref()), (Some("RS256"), Some("JWT")));
+        assert_eq!((outer.iss.as_deref(), outer.exp, outer.readable), (Some("inner"), Some(7), true));
+        let encrypted = format!("{}.a.b.c.d", BASE64URL.encode(r#"{"alg":"dir","enc":"A128GCM","cty":"JWT"}"#));
+        let outer = read(token(r#"{"alg":"RS256","cty":"jwt"}"#, &encrypted, "c2ln").as_bytes()).expect("a token");
+        assert!(!outer.readable && outer.iss.is_none(), "{outer:?}");
+        assert_eq!(read(encrypted.as_bytes()).expect("a token").cty.as_deref(), Some("JWT"));
+        let unsaid = read(token(r#"{"alg":"RS256"}"#, &inner, "c2ln").as_bytes()).expect("a token");
+        assert!(!unsaid.readable);
     }
 
     #[test]

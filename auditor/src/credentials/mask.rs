@@ -211,7 +211,7 @@ impl Masker<'_> {
 
 /// What is safe of a token's header.
 fn safe_header(claims: &Claims) -> serde_json::Value {
-    let members = [("alg", &claims.alg), ("enc", &claims.enc), ("kid", &claims.kid)];
+    let members = [("alg", &claims.alg), ("enc", &claims.enc), ("kid", &claims.kid), ("cty", &claims.cty)];
     let present = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));
     serde_json::Value::Object(present.collect())
 }

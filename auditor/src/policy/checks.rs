@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use auditor_wire::exchange::{Exchange, Request, Response};
 
 use super::{
-    Settings,
+    Settings, proofs,
     rules::{
         BASIC_CREDENTIAL, CORS_ON_INTERNAL, CREDENTIAL_IN_URL, JWT_EXPIRED_ACCEPTED, JWT_LONG_LIVED, JWT_NO_EXPIRY,
         JWT_NOT_YET_VALID, JWT_UNSIGNED, PLAINTEXT_CREDENTIAL, STATIC_API_KEY, UNAUTHENTICATED_CALL, severity,
@@ -30,6 +30,10 @@ pub(super) struct Call<'a> {
     pub(super) outcome: Outcome,
     /// The bytes left the node, and not within TLS.
     pub(super) in_clear: bool,
+    /// The whole head was seen: what is not in it was not sent.
+    pub(super) whole: bool,
+    /// The caller is a proxy that may be believed about client certificates.
+    pub(super) trusted_proxy: bool,
     /// Seconds since the Unix epoch.
     pub(super) now: i64,
 }
@@ -46,11 +50,11 @@ pub(super) struct Defects<'a> {
 
 impl Defects<'_> {
     /// Something is against a credential, though it may be no finding. Not so for a rule that is not looked at.
-    fn weaken(&mut self, rule: &'static str) {
+    pub(super) fn weaken(&mut self, rule: &'static str) {
         self.weak |= self.settings.severity(rule, Severity::Info).is_some();
     }
 
-    fn add(&mut self, rule: &'static str, severity: Severity, detail: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, rule: &'static str, severity: Severity, detail: impl FnOnce() -> String) {
         self.weaken(rule);
         if !self.findings.iter().any(|known| known.rule == rule) {
             self.findings.push(Finding { rule, severity, detail: detail().into_boxed_str() });
@@ -62,12 +66,13 @@ impl Defects<'_> {
 ///
 /// `Proxy-Authorization` is a proof to the proxy, so it counts only where the request is addressed to one (CONNECT or
 /// absolute-form); an origin has no use for it. A `DPoP` header proves that the caller has the key it made itself: without a
-/// token bound to it, that is nobody's identity.
-pub(super) fn counts(credential: &Credential, request: &Request) -> bool {
+/// token bound to it, that is nobody's identity. A forwarded certificate is the word of who sent it: it counts from a proxy
+/// that is trusted alone.
+pub(super) fn counts(credential: &Credential, call: &Call<'_>) -> bool {
     match &*credential.carrier {
-        "header:proxy-authorization" => is_to_proxy(request),
+        "header:proxy-authorization" => is_to_proxy(call.request),
         "header:dpop" => false,
-        _ => true,
+        _ => credential.kind != CredentialKind::ForwardedClientCert || call.trusted_proxy,
     }
 }
 
@@ -121,7 +126,9 @@ pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
         if let Some(claims) = &credential.claims {
             token(call, claims, carrier, &mut defects);
         }
+        proofs::credential(call, credential, &mut defects);
     }
+    proofs::possession(call, &mut defects);
     defects
 }
 
@@ -147,6 +154,7 @@ fn is_reusable(credential: &Credential) -> bool {
         CredentialKind::AwsSigv4
         | CredentialKind::Digest
         | CredentialKind::Dpop
+        | CredentialKind::ForwardedClientCert
         | CredentialKind::HttpSignature
         | CredentialKind::Mtls
         | CredentialKind::Negotiate
@@ -191,7 +199,7 @@ fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects<
 
 /// A token that a service must refuse: as bad as the rule says when it was accepted; medium when the call failed for another
 /// reason, since who gets that far mostly passed the check; nothing when it was refused or not answered.
-fn must_not_be_accepted(
+pub(super) fn must_not_be_accepted(
     call: &Call<'_>,
     rule: &'static str,
     defects: &mut Defects<'_>,

@@ -11,6 +11,9 @@ pub struct Example {
 
 const TOKEN: &str = include_str!("examples/token.md");
 const MUTUAL_TLS: &str = include_str!("examples/mutual-tls.md");
+const SIGNATURE: &str = include_str!("examples/signature.md");
+const DPOP: &str = include_str!("examples/dpop.md");
+const FORWARDED: &str = include_str!("examples/forwarded-certificate.md");
 const CORS: &str = include_str!("examples/cors.md");
 
 /// Examples for the rule of an id: by what heals it.
@@ -18,6 +21,9 @@ pub fn examples(rule: &str) -> impl Iterator<Item = Example> {
     let text = match rule {
         "cors-on-internal" => CORS,
         "plaintext-credential" => MUTUAL_TLS,
+        "weak-signature" => SIGNATURE,
+        "dpop-mismatch" => DPOP,
+        "untrusted-forwarded-certificate" => FORWARDED,
         _ if rule.starts_with("tls-") || rule.contains("certificate") || rule == "no-client-identity" => MUTUAL_TLS,
         _ => TOKEN,
     };

@@ -8,7 +8,9 @@
 //!   callee went by is not visible. A reusable secret in clear between nodes is something against it, too.
 
 mod checks;
+mod connections;
 pub mod examples;
+mod proofs;
 pub mod route;
 pub mod rules;
 mod settings;
@@ -25,11 +27,11 @@ use auditor_wire::{
     tls::Facts,
 };
 
-use self::{checks::Call, tls::Handshake};
+use self::{checks::Call, connections::Authenticated, tls::Handshake};
 use crate::{
     attribution::Attributed,
     certificates::Reader,
-    credentials::{Credential, Extractor, shape::shown_within},
+    credentials::{Checked, Credential, Extractor, shape::shown_within},
     judgement::{
         Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Transport, Verdict,
     },
@@ -46,6 +48,7 @@ pub struct Judge {
     settings: Settings,
     extractor: Extractor,
     certificates: Reader,
+    authenticated: Authenticated,
     external_exchanges: AtomicU64,
     external_connections: AtomicU64,
 }
@@ -56,7 +59,8 @@ impl Judge {
     pub fn new(settings: Settings, extractor: Extractor) -> Self {
         let certificates = Reader::new(&settings.trust.bundles);
         let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { settings, extractor, certificates, external_exchanges, external_connections }
+        let authenticated = Authenticated::default();
+        Self { settings, extractor, certificates, authenticated, external_exchanges, external_connections }
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
@@ -77,19 +81,42 @@ impl Judge {
         self.external_connections.load(Ordering::Relaxed)
     }
 
+    /// What finds credentials.
+    #[must_use]
+    pub fn extractor(&self) -> &Extractor {
+        &self.extractor
+    }
+
+    /// Connections that are remembered because a call authenticated them, and how many at most.
+    #[must_use]
+    pub fn authenticated_connections(&self) -> (usize, usize) {
+        self.authenticated.remembered()
+    }
+
     /// Judges a call; `None` when a party is external, which is counted.
     #[must_use]
     pub fn exchange(&self, call: Attributed<Exchange>) -> Option<Judgement> {
+        self.judged(call, None)
+    }
+
+    /// Judges a call that was recorded. Its secrets are masked; `checked` is what was found out about them before.
+    #[must_use]
+    pub fn recorded(&self, call: Attributed<Exchange>, checked: &[Checked]) -> Option<Judgement> {
+        self.judged(call, Some(checked))
+    }
+
+    fn judged(&self, call: Attributed<Exchange>, checked: Option<&[Checked]>) -> Option<Judgement> {
         if !(call.source.internal && call.destination.internal) {
             self.external_exchanges.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let on_node = checks::on_node(&call);
+        let trusted_proxy = self.is_trusted_proxy(&call);
         let Attributed { observed: exchange, source, destination } = call;
         let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
         let outcome = outcome(exchange.response.as_ref(), handshake.as_ref());
         let Proven { mut credentials, proof, unknown, mut findings } =
-            self.proven(&exchange, on_node, outcome, handshake.as_ref());
+            self.proven(&exchange, Circumstances { on_node, trusted_proxy, outcome }, checked, handshake.as_ref());
         credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
         findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
         self.weigh(&mut findings);
@@ -124,8 +151,8 @@ impl Judge {
     fn proven(
         &self,
         exchange: &Exchange,
-        on_node: bool,
-        outcome: Outcome,
+        Circumstances { on_node, trusted_proxy, outcome }: Circumstances,
+        checked: Option<&[Checked]>,
         handshake: Option<&Handshake<'_>>,
     ) -> Proven {
         let mut proven =
@@ -136,7 +163,10 @@ impl Judge {
             proven.findings = tls::inside(defects, outcome);
         }
         let Some(request) = &exchange.request else { return proven };
-        let credentials = self.extractor.extract(request);
+        let credentials = match checked {
+            Some(checked) => self.extractor.extract_masked(request, checked),
+            None => self.extractor.extract(request),
+        };
         let call = Call {
             settings: &self.settings,
             request,
@@ -144,24 +174,35 @@ impl Judge {
             credentials: &credentials,
             outcome,
             in_clear: handshake.is_none() && !on_node,
+            whole: exchange.unknown.is_none() && self.extractor.looks_at_all(request, &credentials),
+            trusted_proxy,
             now: unix_seconds(exchange.time),
         };
         let defects = checks::credentials(&call);
-        if credentials.iter().any(|credential| checks::counts(credential, request)) {
+        if credentials.iter().any(|credential| checks::counts(credential, &call)) {
             proven.proof = if defects.weak || proven.proof == Proof::Weak { Proof::Weak } else { Proof::Sound };
         }
         proven.findings.extend(defects.findings);
+        proven.findings.extend(proofs::forwarded(&call, proven.proof != Proof::None));
+        self.authenticated.note(exchange, &call);
         if proven.proof == Proof::None {
             if !self.extractor.looks_at_all(request, &credentials) {
                 proven.unknown = proven.unknown.or(Some(UnknownReason::HeadTruncated));
             }
             proven.unknown = proven.unknown.or_else(|| handshake.and_then(Handshake::unknown));
+            proven.unknown = proven.unknown.or_else(|| self.authenticated.unknown(exchange));
             if proven.unknown.is_none() {
                 proven.findings.extend(checks::unauthenticated(&call));
             }
         }
         proven.credentials = credentials;
         proven
+    }
+
+    /// Whether the caller is a proxy that is believed about client certificates.
+    fn is_trusted_proxy(&self, call: &Attributed<Exchange>) -> bool {
+        let address = call.source.address.to_canonical();
+        self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
     fn handshake(&self, facts: &Facts, time: Timestamp) -> Handshake<'_> {
@@ -237,6 +278,16 @@ impl Judge {
         judgement.credentials.extend(handshake.credential().cloned());
         judgement.transport = handshake.into_transport();
     }
+}
+
+/// What a call is judged by besides its messages.
+#[derive(Clone, Copy)]
+struct Circumstances {
+    /// The bytes stayed on the node.
+    on_node: bool,
+    /// The caller is a proxy that is believed about client certificates.
+    trusted_proxy: bool,
+    outcome: Outcome,
 }
 
 /// What a call proves.

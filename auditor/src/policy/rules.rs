@@ -30,6 +30,10 @@ pub(super) const JWT_EXPIRED_ACCEPTED: &str = "jwt-expired-accepted";
 pub(super) const JWT_NOT_YET_VALID: &str = "jwt-not-yet-valid";
 pub(super) const JWT_NO_EXPIRY: &str = "jwt-no-expiry";
 pub(super) const JWT_LONG_LIVED: &str = "jwt-long-lived";
+pub(super) const JWT_BAD_SIGNATURE: &str = "jwt-bad-signature";
+pub(super) const WEAK_SIGNATURE: &str = "weak-signature";
+pub(super) const DPOP_MISMATCH: &str = "dpop-mismatch";
+pub(super) const UNTRUSTED_FORWARDED_CERTIFICATE: &str = "untrusted-forwarded-certificate";
 pub(super) const UNTRUSTED_CLIENT_CERTIFICATE: &str = "untrusted-client-certificate";
 pub(super) const NO_CLIENT_IDENTITY: &str = "no-client-identity";
 pub(super) const TLS_OUTDATED: &str = "tls-outdated";
@@ -134,6 +138,49 @@ pub const RULES: &[Rule] = &[
         explanation: "The token is valid for longer than the limit. A leaked one can be used for all that time.",
         remedy: "Make the issuer give tokens for minutes and the caller renew them.",
         link: "https://www.rfc-editor.org/rfc/rfc8725#section-3",
+    },
+    Rule {
+        id: JWT_BAD_SIGNATURE,
+        severity: Severity::Critical,
+        title: "Token accepted that its issuer did not sign",
+        explanation: "The keys of the issuer that the token names are known here. The one that the token says it was signed with \
+                      did not make this signature, or the algorithm is one that the issuer does not sign with. The service \
+                      took it nevertheless: anyone can write any claims into such a token.",
+        remedy: "Make the service verify signatures with the issuer's keys, with a fixed list of algorithms, before it reads a \
+                 claim. If the token is right, jwt.issuers is not: check keys and algorithms there.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3.1",
+    },
+    Rule {
+        id: WEAK_SIGNATURE,
+        severity: Severity::Medium,
+        title: "Signature that fits other requests, too",
+        explanation: "The signature over the message does not cover the method, the target or the body, does not say when it was \
+                      made, or was taken long after that. Who reads one such request can send another one with it.",
+        remedy: "Sign @method, @target-uri and, where there is a body, content-digest, with created; make the service require \
+                 these and refuse what is older than a few minutes.",
+        link: "https://www.rfc-editor.org/rfc/rfc9421#section-7.2.1",
+    },
+    Rule {
+        id: DPOP_MISMATCH,
+        severity: Severity::High,
+        title: "Key-bound token accepted without a fitting proof",
+        explanation: "The token is bound to a key, so that only the holder of the key can use it. The proof of that was missing, \
+                      too old, or made for another request, token or key, and the service answered nevertheless: a stolen token \
+                      works here.",
+        remedy: "Make the service require a DPoP proof with every key-bound token, and check its signature, htm, htu, iat, jti \
+                 and ath, and that its key is the one in the token's cnf.jkt.",
+        link: "https://www.rfc-editor.org/rfc/rfc9449#section-4.3",
+    },
+    Rule {
+        id: UNTRUSTED_FORWARDED_CERTIFICATE,
+        severity: Severity::High,
+        title: "Forwarded client certificate from anyone",
+        explanation: "The request says in X-Forwarded-Client-Cert which certificate its sender showed to a proxy. It did not come \
+                      from a proxy that is trusted here, and the service answered. If the service goes by that header, whoever \
+                      reaches it can be any workload.",
+        remedy: "Let only the proxy reach the service, have the proxy remove the header from what it gets, and make the service \
+                 refuse it from others. Name the proxies' networks in credentials.trusted_proxies.",
+        link: "https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert",
     },
     Rule {
         id: UNTRUSTED_CLIENT_CERTIFICATE,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ipnet::IpNet;
+
 use crate::{certificates::Bundle, judgement::Severity};
 
 /// What the rules measure calls against.
@@ -9,6 +11,10 @@ use crate::{certificates::Bundle, judgement::Severity};
 pub struct Settings {
     /// Longest lifetime of a token that is not `jwt-long-lived`.
     pub jwt_lifetime: Duration,
+    /// Oldest signature over a message, and proof of possession, that is not found fault with.
+    pub signature_age: Duration,
+    /// Networks of proxies that are believed about client certificates; without any none is.
+    pub trusted_proxies: Vec<IpNet>,
     /// How far clocks may be apart.
     pub clock_leeway: Duration,
     /// Words in a path that administration goes by; compared without case with the words between a path's punctuation.
@@ -66,6 +72,8 @@ impl Default for Settings {
                      phpmyadmin pprof shutdown superuser sysadmin sudo";
         Self {
             jwt_lifetime: Duration::from_secs(3600),
+            signature_age: Duration::from_secs(300),
+            trusted_proxies: Vec::new(),
             clock_leeway: Duration::from_secs(60),
             admin_words: words.split_ascii_whitespace().map(str::to_owned).collect(),
             trust: TrustSettings::default(),

@@ -66,6 +66,7 @@ fn kind_word(kind: CredentialKind) -> &'static str {
         CredentialKind::BearerOpaque => "bearer-opaque",
         CredentialKind::Digest => "digest",
         CredentialKind::Dpop => "dpop",
+        CredentialKind::ForwardedClientCert => "forwarded-client-cert",
         CredentialKind::HttpSignature => "http-signature",
         CredentialKind::InternalJwt => "internal-jwt",
         CredentialKind::Mtls => "mtls",
@@ -91,6 +92,8 @@ fn rank(kind: CredentialKind) -> u8 {
         CredentialKind::Basic => 10,
         CredentialKind::SessionCookie => 11,
         CredentialKind::Other => 12,
+        // A proof only from a proxy that is trusted.
+        CredentialKind::ForwardedClientCert => 13,
     }
 }
 
@@ -102,7 +105,7 @@ mod tests {
         judgement::{Security, Verdict},
     };
 
-    const KINDS: [CredentialKind; 13] = [
+    const KINDS: [CredentialKind; 14] = [
         CredentialKind::ApiKey,
         CredentialKind::AwsSigv4,
         CredentialKind::Basic,
@@ -110,6 +113,7 @@ mod tests {
         CredentialKind::BearerOpaque,
         CredentialKind::Digest,
         CredentialKind::Dpop,
+        CredentialKind::ForwardedClientCert,
         CredentialKind::HttpSignature,
         CredentialKind::InternalJwt,
         CredentialKind::Mtls,

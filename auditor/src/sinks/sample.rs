@@ -34,7 +34,14 @@ pub(crate) fn party(address: &str, port: u16, workload: Option<&str>) -> Party {
 }
 
 pub(crate) fn credential(kind: CredentialKind, carrier: &str) -> Credential {
-    Credential { kind, carrier: carrier.into(), fingerprint: "9f2c6d41a8b03e57".into(), claims: None }
+    Credential {
+        kind,
+        carrier: carrier.into(),
+        fingerprint: "9f2c6d41a8b03e57".into(),
+        claims: None,
+        signature: None,
+        proof: None,
+    }
 }
 
 pub(crate) fn finding(rule: &'static str, severity: Severity, detail: &str) -> Finding {

@@ -8,8 +8,16 @@ mod certificates;
 mod connections;
 mod extraction;
 mod inside_tls;
+mod proofs;
 mod rules;
 mod tls;
+/// What the keys of tests are made with.
+mod keys {
+    pub(crate) use auditor::credentials::keys::Algorithm;
+}
+#[expect(dead_code, reason = "the tests beside the code use the rest")]
+#[path = "../../src/credentials/sample.rs"]
+mod tokens;
 
 use auditor::{
     credentials::{Extractor, FingerprintKey, Settings},

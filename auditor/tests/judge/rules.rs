@@ -10,14 +10,15 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use crate::{
     calls::{NOW, call},
     judge, judged,
+    proofs::proof,
 };
 
-const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
-const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\n\r\n";
-const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+pub(crate) const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\n\r\n";
+pub(crate) const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\n\r\n";
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\n\r\n";
 
-fn get(headers: &str) -> String {
+pub(crate) fn get(headers: &str) -> String {
     format!("GET /items/42 HTTP/1.1\r\nHost: inventory\r\n{headers}\r\n")
 }
 
@@ -33,14 +34,14 @@ fn timed(lifetime: i64) -> String {
 }
 
 /// Judged as a call that stayed on the node, so that nothing is said of plaintext.
-fn local(request: &str, response: &str) -> Judgement {
+pub(crate) fn local(request: &str, response: &str) -> Judgement {
     let mut call = call(request, response);
     call.observed.source.socket = Some(SocketId(8));
     judge().exchange(call).expect("an internal call")
 }
 
 #[track_caller]
-fn expect(judgement: &Judgement, verdict: Verdict, findings: &[(&str, Severity)]) {
+pub(crate) fn expect(judgement: &Judgement, verdict: Verdict, findings: &[(&str, Severity)]) {
     let found: Vec<_> = judgement.findings.iter().map(|finding| (finding.rule, finding.severity)).collect();
     assert_eq!((judgement.verdict, found.as_slice()), (verdict, findings), "{judgement:?}");
     for (rule, _) in findings {
@@ -82,14 +83,15 @@ fn unauthenticated_call() {
 fn credentials_of_the_first_set_are_proofs() {
     for headers in [
         "authorization: Digest username=\"u\", response=\"r\"\r\n",
-        "AUTHORIZATION: AWS4-HMAC-SHA256 Credential=AKIA/2026/r/s/aws4_request, SignedHeaders=host, Signature=0\r\n",
+        "AUTHORIZATION: AWS4-HMAC-SHA256 Credential=AKIA/20261122/r/s/aws4_request, SignedHeaders=host, Signature=0\r\nX-Amz-Date: 20261122T000000Z\r\n",
         "Authorization: Hawk id=\"x\", mac=\"y\"\r\n",
-        "Signature-Input: sig1=();keyid=\"k\"\r\nSignature: sig1=:YWJj:\r\n",
+        "Signature-Input: sig1=(\"@method\" \"@target-uri\");created=1795305600;keyid=\"k\"\r\nSignature: sig1=:YWJj:\r\n",
         "X-Hub-Signature-256: sha256=00ff\r\n",
     ] {
         expect(&judged(&get(headers), OK), Verdict::Authenticated, &[]);
     }
-    for target in ["/o?X-Amz-Credential=AKIA%2F2026&X-Amz-Signature=00", "/o?sv=1&sig=abc%3D"] {
+    let presigned = "/o?X-Amz-Credential=AKIA%2F2026&X-Amz-Date=20261121T233000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host&X-Amz-Signature=00";
+    for target in [presigned, "/o?sv=1&sig=abc%3D"] {
         expect(&judged(&get("").replace("/items/42", target), OK), Verdict::Authenticated, &[]);
     }
     for headers in
@@ -105,8 +107,8 @@ fn proofs_to_others_do_not_count() {
     expect(&judged(&get(proxy), REFUSED), Verdict::Unauthenticated, &[]);
     expect(&judged(&get(proxy).replace("/items/42", "http://h/x"), OK), Verdict::Authenticated, &[]);
     expect(&judged(&get(proxy).replace("GET /items/42", "CONNECT h:443"), OK), Verdict::Authenticated, &[]);
-    let proof = "DPoP: eyJhbGciOiJFUzI1NiJ9.e30.c2ln\r\n";
-    expect(&judged(&get(proof), REFUSED), Verdict::Unauthenticated, &[]);
+    let proof = format!("DPoP: {}\r\n", proof("GET", "https://inventory/items/42", NOW, Some("abc")));
+    expect(&judged(&get(&proof), REFUSED), Verdict::Unauthenticated, &[]);
     expect(&judged(&get(&format!("Authorization: DPoP abc\r\n{proof}")), OK), Verdict::Authenticated, &[]);
 }
 
@@ -139,7 +141,7 @@ fn static_api_key() {
     {
         expect(&local(&get(headers), OK), Verdict::Weak, &fired);
     }
-    let signed = "Authorization: AWS4-HMAC-SHA256 Credential=A/b, Signature=0\r\nX-Amz-Security-Token: t\r\n";
+    let signed = "Authorization: AWS4-HMAC-SHA256 Credential=A/b, SignedHeaders=host, Signature=0\r\nX-Amz-Security-Token: t\r\nX-Amz-Date: 20261122T000000Z\r\n";
     expect(&local(&get(signed), OK), Verdict::Authenticated, &[]);
     expect(&local(&get("X-API-Key: null\r\n"), REFUSED), Verdict::Unauthenticated, &[]);
 }

@@ -19,7 +19,7 @@ use zeroize::Zeroize;
 use super::{Recorded, tls_facts};
 use crate::{
     attribution::Attributed,
-    credentials::{FingerprintKey, redact::redact_head},
+    credentials::{Checked, FingerprintKey, redact::redact_head},
     judgement::{Container, Party, Process},
 };
 
@@ -44,6 +44,9 @@ struct ExchangeEntry {
     deviations: Deviations,
     #[serde(default, with = "tls_facts::optional", skip_serializing_if = "Option::is_none")]
     tls: Option<Box<Facts>>,
+    /// What was found out about the credentials before they were masked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    checked: Vec<Checked>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -133,8 +136,9 @@ mod unknown_reason {
     use auditor_wire::exchange::UnknownReason;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub(super) const ALL: [UnknownReason; 10] = [
+    pub(super) const ALL: [UnknownReason; 11] = [
         UnknownReason::Capacity,
+        UnknownReason::ConnectionAuthenticated,
         UnknownReason::Encrypted,
         UnknownReason::Gap,
         UnknownReason::HeadTruncated,
@@ -158,8 +162,20 @@ mod unknown_reason {
     }
 }
 
-/// The bytes of an entry for a call.
-pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> serde_json::Result<Vec<u8>> {
+/// A call with its secrets masked, before it is known what was found out about them.
+#[derive(Debug)]
+pub(super) struct Masked(Box<ExchangeEntry>);
+
+impl Masked {
+    /// The bytes of the entry.
+    pub(super) fn finish(mut self, checked: Vec<Checked>) -> serde_json::Result<Vec<u8>> {
+        self.0.checked = checked;
+        serde_json::to_vec(&Entry::Exchange(self.0))
+    }
+}
+
+/// Masks a call.
+pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> Masked {
     let Attributed { observed, source, destination } = call;
     let ends = Ends {
         time_ns: observed.time.0,
@@ -170,7 +186,7 @@ pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> ser
     };
     let request = observed.request.as_ref();
     let response = observed.response.as_ref();
-    serde_json::to_vec(&Entry::Exchange(Box::new(ExchangeEntry {
+    Masked(Box::new(ExchangeEntry {
         ends,
         request: request.map(|request| HeadEntry::new(request.head.bytes(), request.sequence, key)),
         response: response.map(|response| HeadEntry::new(response.head.bytes(), response.sequence, key)),
@@ -178,7 +194,8 @@ pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> ser
         unknown: observed.unknown,
         deviations: observed.deviations,
         tls: observed.tls.clone(),
-    })))
+        checked: Vec::new(),
+    }))
 }
 
 /// The bytes of an entry for a connection.
@@ -249,7 +266,7 @@ impl ExchangeEntry {
             tls: self.tls,
         };
         let attributed = Attributed { observed, source: source.1, destination: destination.1 };
-        Ok(Recorded::Exchange(Box::new(attributed)))
+        Ok(Recorded::Exchange(Box::new(attributed), self.checked))
     }
 }
 

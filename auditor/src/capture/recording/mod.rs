@@ -21,7 +21,11 @@ use auditor_wire::exchange::{Connection, Exchange};
 
 use self::format::{Damage, Reader, Writer};
 use super::{CaptureError, Counts, Status};
-use crate::{attribution::Attributed, config::reason_of, credentials::FingerprintKey};
+use crate::{
+    attribution::Attributed,
+    config::reason_of,
+    credentials::{Checked, Credential, FingerprintKey},
+};
 
 /// Entries delivered in one call.
 const BATCH: usize = 1024;
@@ -29,8 +33,8 @@ const BATCH: usize = 1024;
 /// What stands in a recording.
 #[derive(Debug)]
 pub enum Recorded {
-    /// A call.
-    Exchange(Box<Attributed<Exchange>>),
+    /// A call, and what was found out about its credentials before they were masked.
+    Exchange(Box<Attributed<Exchange>>, Vec<Checked>),
     /// A connection without readable calls.
     Connection(Box<Attributed<Connection>>),
 }
@@ -54,6 +58,21 @@ pub struct Recorder {
     key: FingerprintKey,
 }
 
+/// A call whose secrets are masked. It becomes an entry when it is judged: what was found out about its credentials goes into
+/// the entry, since nothing can be found out about filler.
+#[derive(Debug)]
+pub struct MaskedCall(entry::Masked);
+
+impl MaskedCall {
+    /// The entry of the call, judged to have these credentials.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn entry(self, credentials: &[Credential]) -> io::Result<Vec<u8>> {
+        Ok(self.0.finish(credentials.iter().filter_map(Checked::of).collect())?)
+    }
+}
+
 /// The file that entries are written to.
 #[derive(Debug)]
 pub struct RecordingFile<W = BufWriter<File>> {
@@ -74,12 +93,10 @@ impl Recorder {
         Self { key }
     }
 
-    /// The entry of a call.
-    ///
-    /// # Errors
-    /// When it cannot be written as JSON.
-    pub fn exchange(&self, call: &Attributed<Exchange>) -> io::Result<Vec<u8>> {
-        Ok(entry::exchange(call, &self.key)?)
+    /// Masks a call that is about to be judged.
+    #[must_use]
+    pub fn exchange(&self, call: &Attributed<Exchange>) -> MaskedCall {
+        MaskedCall(entry::exchange(call, &self.key))
     }
 
     /// The entry of a connection.

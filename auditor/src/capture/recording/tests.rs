@@ -15,7 +15,11 @@ use auditor_wire::{
 use super::*;
 use crate::{
     certificates::sample::{Authority, Wanted},
-    credentials::{Extractor, Settings},
+    credentials::{
+        Extractor, Settings,
+        sample::{TestKey, jwks},
+        verify::{IssuerSettings, KeySource, Verifier},
+    },
     judgement::{Container, Judgement, Party, Process},
     policy::{self, Judge},
 };
@@ -142,15 +146,15 @@ fn all_that_is_known_of_tls_survives_but_the_random() {
     connection.observed.protocol = Protocol::Tls(Box::new(facts.clone()));
     let expected = tls::Facts { client_random: None, ..facts };
     let read = |bytes: Vec<u8>| entry::read(&bytes).expect("an entry");
-    match read(recorder.exchange(&call).expect("an entry")) {
-        Recorded::Exchange(call) => assert_eq!(call.observed.tls.as_deref(), Some(&expected)),
+    match read(recorder.exchange(&call).entry(&[]).expect("an entry")) {
+        Recorded::Exchange(call, _) => assert_eq!(call.observed.tls.as_deref(), Some(&expected)),
         Recorded::Connection(_) => panic!("a call came back as a connection"),
     }
     match read(recorder.connection(&connection).expect("an entry")) {
         Recorded::Connection(connection) => {
             assert_eq!(connection.observed.protocol, Protocol::Tls(Box::new(expected)));
         }
-        Recorded::Exchange(_) => panic!("a connection came back as a call"),
+        Recorded::Exchange(..) => panic!("a connection came back as a call"),
     }
 }
 
@@ -164,7 +168,7 @@ fn recordings_of_before_are_read() {
         Recorded::Connection(connection) => {
             assert_eq!(connection.observed.protocol, connections()[0].observed.protocol)
         }
-        Recorded::Exchange(_) => panic!("a connection came back as a call"),
+        Recorded::Exchange(..) => panic!("a connection came back as a call"),
     }
 }
 
@@ -209,12 +213,58 @@ fn judge() -> Judge {
     Judge::new(policy::Settings::default(), Extractor::new(Settings::default(), key))
 }
 
+#[test]
+fn what_was_found_out_about_signatures_is_replayed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("keys.json");
+    let (key, forger) = (TestKey::p256("a"), TestKey::p256("a"));
+    let payload = r#"{"iss":"i","exp":1700000100,"iat":1700000000}"#;
+    let token = |key: &TestKey| key.token(&serde_json::json!({"kid": "a"}), payload);
+    let (good, bad) = (token(&key), token(&forger));
+    std::fs::write(&path, jwks(&[key])).expect("written");
+    let issuer = IssuerSettings { issuer: "i".into(), source: KeySource::File(path), algorithms: None };
+    let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
+    let extractor = || Extractor::new(Settings::default(), FingerprintKey::from_bytes([1; 32]));
+    let live = Judge::new(policy::Settings::default(), extractor().with_verifier(Arc::clone(&verifier)));
+    let other_keys = Judge::new(policy::Settings::default(), extractor().with_verifier(verifier));
+    let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+    for (token, expected, verdict) in [(good, "verified", "weak"), (bad, "bad", "weak")] {
+        let head = format!(
+            "GET /x HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {token}\r\nX-Forwarded-Client-Cert: Hash=0123456789abcdef;URI=spiffe://a/b\r\n\
+             Signature-Input: s=(\"@method\");created=1700000000\r\nSignature: s=:YWJj:\r\nDPoP: {token}\r\n\r\n"
+        );
+        let observed = || call(Some(&head), Some("HTTP/1.1 200 OK\r\n\r\n"), None);
+        let judgement = live.exchange(observed()).expect("internal");
+        let entry = recorder.exchange(&observed()).entry(&judgement.credentials).expect("an entry");
+        let said = judged(Some(judgement));
+        assert_eq!(said["credentials"][0]["signature"], expected);
+        assert_eq!(said["verdict"], verdict);
+        let kinds: Vec<_> = said["credentials"].as_array().expect("a list").iter().map(|one| &one["kind"]).collect();
+        assert_eq!(kinds, ["bearer-jwt", "forwarded-client-cert", "http-signature", "dpop"]);
+        // With keys or without, what is masked is not checked again.
+        for judge in [&judge(), &other_keys] {
+            let Recorded::Exchange(call, checked) = entry::read(&entry).expect("an entry") else { panic!("a call") };
+            assert_eq!(judged(judge.recorded(*call, &checked)), said);
+        }
+        // An entry of before has no such facts: nothing is said of them.
+        let mut before: serde_json::Value = serde_json::from_slice(&entry).expect("JSON");
+        before["exchange"].as_object_mut().expect("an object").remove("checked");
+        let Recorded::Exchange(call, checked) = entry::read(before.to_string().as_bytes()).expect("an entry") else {
+            panic!("a call")
+        };
+        let said = judged(other_keys.recorded(*call, &checked));
+        assert!(said["credentials"][0].get("signature").is_none(), "{said}");
+    }
+}
+
 fn recorded() -> Vec<u8> {
     let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
     let written = Shared::default();
     let mut file = RecordingFile::new(written.clone()).expect("begins");
     for call in calls() {
-        file.write(&recorder.exchange(&call).expect("an entry")).expect("written");
+        let masked = recorder.exchange(&call);
+        let credentials = judge().exchange(call).expect("internal").credentials;
+        file.write(&masked.entry(&credentials).expect("an entry")).expect("written");
     }
     for connection in connections() {
         file.write(&recorder.connection(&connection).expect("an entry")).expect("written");
@@ -235,7 +285,7 @@ fn replay(bytes: Vec<u8>) -> (Vec<serde_json::Value>, Option<String>) {
     loop {
         let status = recording.drain(&mut |recorded| {
             records.push(judged(match recorded {
-                Recorded::Exchange(call) => judge.exchange(*call),
+                Recorded::Exchange(call, checked) => judge.recorded(*call, &checked),
                 Recorded::Connection(connection) => judge.connection(*connection),
             }));
         });
@@ -276,7 +326,7 @@ fn holds_no_secret() {
     let mut recording = Recording::new("file", Box::new(Cursor::new(bytes))).expect("opens");
     let mut heads = 0;
     let status = recording.drain(&mut |recorded| {
-        if let Recorded::Exchange(call) = recorded {
+        if let Recorded::Exchange(call, _) = recorded {
             let head = call.observed.request.as_ref().map(|request| request.head.bytes().to_vec()).unwrap_or_default();
             assert!(!String::from_utf8_lossy(&head).contains(&SECRET[..8]));
             heads += usize::from(!head.is_empty());

@@ -151,6 +151,12 @@ impl Metrics {
         raise(&self.own.external.with_label_values(&[kind]), total);
     }
 
+    /// How often the keys of a token issuer were read, and how often they could not be, since the start.
+    pub fn set_issuer_keys(&self, issuer: &str, read: u64, failed: u64) {
+        raise(&self.own.issuer_keys.with_label_values(&[issuer, "read"]), read);
+        raise(&self.own.issuer_keys.with_label_values(&[issuer, "failed"]), failed);
+    }
+
     /// Judgements that the sink `sink` could not write, since the start.
     pub fn set_sink_dropped(&self, sink: &str, total: u64) {
         raise(&self.own.sink_dropped.with_label_values(&[sink]), total);

@@ -19,6 +19,7 @@ pub(super) struct Own {
     pub(super) tracked: IntGaugeVec,
     pub(super) tracked_limit: IntGaugeVec,
     pub(super) external: IntCounterVec,
+    pub(super) issuer_keys: IntCounterVec,
     pub(super) sink_dropped: IntCounterVec,
     pub(super) pipeline: Histogram,
 }
@@ -35,6 +36,10 @@ impl Own {
             &["version"],
         )?;
         add(registry, build)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let issuer_keys = Opts::new(
+            "auditor_issuer_key_reads_total",
+            "Times the keys of a token issuer were asked for, by what came of it.",
+        );
         let pipeline = HistogramOpts::new(
             "auditor_pipeline_seconds",
             "Time from taking a batch of records to having handed on its judgements, seconds.",
@@ -64,6 +69,7 @@ impl Own {
                 "Calls and connections left alone because one end is not internal, by kind.",
                 "kind",
             )?,
+            issuer_keys: add(registry, IntCounterVec::new(issuer_keys, &["issuer", "result"])?)?,
             sink_dropped: int("auditor_sink_dropped_total", "Judgements a sink could not write.", "sink")?,
             pipeline: add(registry, Histogram::with_opts(pipeline.buckets(PIPELINE_BOUNDS.to_vec()))?)?,
         })

@@ -147,6 +147,7 @@ fn identity(edge: &Edge) -> (&Who, &Who, u16, &Call) {
 pub(super) fn meaning(reason: &str) -> &'static str {
     match reason {
         "capacity" => "the auditor was at its memory limit",
+        "connection-authenticated" => "an earlier call authenticated the connection (NTLM, Kerberos)",
         "encrypted" => "the connection is encrypted; what is inside was not read",
         "gap" => "bytes were lost between the kernel and the auditor",
         "head-truncated" => "the request's head was longer than what is copied of it",
