@@ -293,8 +293,8 @@ impl BehindTracker {
         }
     }
 
-    fn judged(&mut self, judge: impl FnOnce(&Judge) -> Option<Judgement>) {
-        if let Some(judgement) = judge(&self.judge) {
+    fn judged(&mut self, judge: impl FnOnce(&mut Judge) -> Option<Judgement>) {
+        if let Some(judgement) = judge(&mut self.judge) {
             self.outputs.judgement(judgement);
         }
     }
@@ -309,6 +309,11 @@ impl BehindTracker {
         for remembered in self.attributor.remembered() {
             let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
             metrics.set_tracked(remembered.kind, number(remembered.count), number(remembered.limit));
+        }
+        for held in self.judge.held() {
+            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            metrics.set_tracked(held.kind, number(held.count), number(held.limit));
+            metrics.set_evicted(held.kind, held.evicted);
         }
         self.outputs.tick();
     }

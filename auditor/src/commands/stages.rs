@@ -64,6 +64,12 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
         .map(|(id, rule)| (*id, RuleSettings { severity: rule.severity, enabled: rule.enabled.unwrap_or(true) }));
     let settings = policy::Settings {
         jwt_lifetime: config.jwt.max_lifetime,
+        cross_call: policy::CrossCallSettings {
+            window: config.cross_call.window,
+            learning_window: config.cross_call.learning_window,
+            credentials: config.limits.credentials,
+        },
+        templates: config.route_templates.clone(),
         rules: rules.collect(),
         trust: config.trust.clone(),
         ..policy::Settings::default()

@@ -8,6 +8,7 @@ use super::{
     Config,
     value::{show_duration, show_size},
 };
+use crate::policy::Template;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,8 +30,14 @@ impl fmt::Display for Config {
         writeln!(f, "  buffered_bytes: {}", show_size(self.limits.buffered_bytes as u64))?;
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
+        writeln!(f, "  credentials: {}", self.limits.credentials)?;
         self.write_credentials(f)?;
         self.write_rules(f)?;
+        writeln!(f, "cross_call:\n  window: {}", show_duration(self.cross_call.window))?;
+        writeln!(f, "  learning_window: {}", show_duration(self.cross_call.learning_window))?;
+        writeln!(f, "routes:")?;
+        let templates: Vec<&str> = self.route_templates.iter().map(Template::as_str).collect();
+        list(f, "  ", "templates", &templates)?;
         writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
         self.write_trust(f)?;
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))

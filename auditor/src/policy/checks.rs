@@ -125,7 +125,8 @@ pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
     defects
 }
 
-fn word(credential: &Credential) -> &'static str {
+/// What people call it.
+pub(super) fn word(credential: &Credential) -> &'static str {
     match credential.kind {
         CredentialKind::Basic => "password",
         CredentialKind::SessionCookie => "session",
@@ -136,7 +137,7 @@ fn word(credential: &Credential) -> &'static str {
 
 /// Whether who reads the credential can use it as it is. Signatures, Digest, Negotiate and DPoP are bound to a message, a
 /// connection or a key; of other schemes it is not known.
-fn is_reusable(credential: &Credential) -> bool {
+pub(super) fn is_reusable(credential: &Credential) -> bool {
     match credential.kind {
         CredentialKind::ApiKey
         | CredentialKind::Basic

@@ -226,7 +226,7 @@ fn recorded() -> Vec<u8> {
 
 /// Judgements of a recording, and the message it ended with.
 fn replay(bytes: Vec<u8>) -> (Vec<serde_json::Value>, Option<String>) {
-    let judge = judge();
+    let mut judge = judge();
     let mut records = Vec::new();
     let mut recording = match Recording::new("file", Box::new(Cursor::new(bytes))) {
         Ok(recording) => recording,
@@ -252,7 +252,7 @@ fn replay(bytes: Vec<u8>) -> (Vec<serde_json::Value>, Option<String>) {
 
 #[test]
 fn replays_to_the_same_judgements() {
-    let judge = judge();
+    let mut judge = judge();
     let mut expected: Vec<_> = calls().into_iter().map(|call| judged(judge.exchange(call))).collect();
     expected.extend(connections().into_iter().map(|connection| judged(judge.connection(connection))));
     let (actual, end) = replay(recorded());
