@@ -62,7 +62,10 @@ fn judging_across(criterion: &mut Criterion) {
     let cases = [
         ("edge without credential", String::new()),
         ("known opaque token", "Authorization: Bearer credential-4200\r\n".to_owned()),
-        ("request id and known token", "X-Request-Id: 123e4567-e89b-12d3\r\nAuthorization: Bearer credential-4200\r\n".to_owned()),
+        (
+            "request id and known token",
+            "X-Request-Id: 123e4567-e89b-12d3\r\nAuthorization: Bearer credential-4200\r\n".to_owned(),
+        ),
     ];
     for credentials in [65_536, 1_000_000] {
         let mut judge = warm(credentials);

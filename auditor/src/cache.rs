@@ -32,10 +32,12 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Cache<K, V, S> {
         Self { places, slots: Vec::new(), hand: 0, broom: 0, limit: limit.max(1), evicted: 0 }
     }
 
-    pub(crate) fn insert(&mut self, key: K, value: V) {
-        if let Some(known) = self.get(&key) {
-            *known = value;
-            return;
+    /// Puts a value in, which does not count as use, and gives it.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> &mut V {
+        if let Some(place) = self.places.get(&key) {
+            let slot = &mut self.slots[*place];
+            slot.value = value;
+            return &mut slot.value;
         }
         let slot = Slot { key, value, used: false };
         let place = if self.slots.len() < self.limit {
@@ -49,6 +51,7 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Cache<K, V, S> {
             place
         };
         self.places.insert(key, place);
+        &mut self.slots[place].value
     }
 
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {

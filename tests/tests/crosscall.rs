@@ -125,9 +125,8 @@ fn each_rule_across_calls_is_provoked_and_nothing_else_is_found() {
     rig.call(Caller::Curl, gateway, "/passed", &id).unwrap();
 
     let expected = [("/shared", 3), ("/replayed", 2), ("/stripped", 2), ("/own", 2), ("/passed", 2)];
-    let arrived = auditor.wait_until(PATIENCE, |found| {
-        expected.iter().all(|(path, count)| records(found, path).len() >= *count)
-    });
+    let arrived =
+        auditor.wait_until(PATIENCE, |found| expected.iter().all(|(path, count)| records(found, path).len() >= *count));
     arrived.with_context(|| auditor.log()).unwrap();
     let finished = auditor.stop().unwrap();
     let of = |path: &str| records(&finished.records, path);
@@ -136,8 +135,10 @@ fn each_rule_across_calls_is_provoked_and_nothing_else_is_found() {
     }
     let found: Vec<_> = of("/shared").into_iter().map(across).collect();
     let with = |what: &str| vec![("shared-credential", format!("token in header:authorization used by {what}"))];
-    let found: Vec<Vec<(&str, String)>> =
-        found.into_iter().map(|all| all.into_iter().map(|(rule, detail)| (rule, detail.to_owned())).collect()).collect();
+    let found: Vec<Vec<(&str, String)>> = found
+        .into_iter()
+        .map(|all| all.into_iter().map(|(rule, detail)| (rule, detail.to_owned())).collect())
+        .collect();
     let two = with("2 workloads: node:caller.mjs, python3:caller.py");
     let three = with("3 workloads: curl, node:caller.mjs, python3:caller.py");
     assert_eq!(found, [vec![], two, three]);

@@ -200,7 +200,14 @@ fn a_flag_wins_over_the_file() {
     let file = directory.path().join("auditor.yaml");
     fs::write(&file, "capture: {ring_bytes: 16MiB, poll_interval: 10ms}\nlisten: 127.0.0.1:1\n").expect("written");
     let trust_domains = Some(vec!["prod.example".to_owned()]);
-    let common = CommonFlags { config: Some(file), max_series: Some(7), trust_domains, max_credentials: Some(9), learning_window: Some(Duration::ZERO), ..CommonFlags::default() };
+    let common = CommonFlags {
+        config: Some(file),
+        max_series: Some(7),
+        trust_domains,
+        max_credentials: Some(9),
+        learning_window: Some(Duration::ZERO),
+        ..CommonFlags::default()
+    };
     let live = LiveFlags { ring_bytes: Some(1 << 20), ..LiveFlags::default() };
     let serve = ServeFlags { listen: Some("127.0.0.1:2".parse().expect("an address")) };
     let config = resolve(&common, &live, &serve, RULES).expect("valid");

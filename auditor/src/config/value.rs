@@ -128,10 +128,9 @@ pub fn lifetime(text: &str) -> Result<Duration, String> {
 /// What is wrong with the text and what would be right.
 pub fn window(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        span if span < Duration::from_secs(1) => Err(format!(
-            "`{}` is too short for calls to belong together; the default is 1d",
-            shown(text)
-        )),
+        span if span < Duration::from_secs(1) => {
+            Err(format!("`{}` is too short for calls to belong together; the default is 1d", shown(text)))
+        }
         span => Ok(span),
     }
 }

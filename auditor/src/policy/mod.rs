@@ -38,14 +38,15 @@ use crate::{
     certificates::Reader,
     credentials::{Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity,
-        Transport, Verdict,
+        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
+        Verdict,
     },
 };
 
 pub use self::{
     crosscall::{
-        CredentialState, EdgeState, Held, PeerState, Reach, Settings as CrossCallSettings, State as CrossCallState, WorkloadState,
+        CredentialState, EdgeState, Held, PeerState, Reach, Settings as CrossCallSettings, State as CrossCallState,
+        WorkloadState,
     },
     routes::Template,
     settings::{RuleSettings, Settings, TrustSettings},
@@ -149,24 +150,18 @@ impl Judge {
         credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
         findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
         self.weigh(&mut findings);
-        let protocol = match exchange.request.as_ref().map(|request| request.minor_version) {
-            Some(0) => "http/1.0",
-            Some(_) => "http/1.1",
-            None => "unknown",
-        };
         let status = exchange.response.as_ref().map(|response| response.status);
-        let request = exchange.request.map(|request| {
-            let route = self.routes.route(across.destination, &request.path, status, now);
-            request_facts(request, route)
-        });
         Some(Judgement {
             kind: Kind::Exchange,
             time: time(exchange.time),
             reporter: reporter(exchange.reporter),
             source,
             destination,
-            protocol,
-            request,
+            protocol: protocol(exchange.request.as_ref()),
+            request: exchange.request.map(|request| {
+                let route = self.routes.route(across.destination, &request.path, status, now);
+                request_facts(request, route)
+            }),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
@@ -339,6 +334,14 @@ fn outcome(response: Option<&Response>) -> Outcome {
         Some(100..=399) => Outcome::Accepted,
         Some(401 | 403 | 407) => Outcome::Refused,
         Some(_) => Outcome::Failed,
+    }
+}
+
+fn protocol(request: Option<&Request>) -> &'static str {
+    match request.map(|request| request.minor_version) {
+        Some(0) => "http/1.0",
+        Some(_) => "http/1.1",
+        None => "unknown",
     }
 }
 

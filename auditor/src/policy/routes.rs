@@ -26,7 +26,9 @@ impl Template {
     /// What is wrong with it and what would be right.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         if !text.starts_with('/') || text.len() > BYTES || text.split('/').count() > POSITIONS + 1 {
-            return Err("a template is a path from `/` on with at most 32 positions, such as /tenants/{tenant}/orders/{id}");
+            return Err(
+                "a template is a path from `/` on with at most 32 positions, such as /tenants/{tenant}/orders/{id}",
+            );
         }
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['?', '#', ';']) {
             return Err("a template is a path alone, without query; percent-encode what is not visible ASCII");
@@ -141,7 +143,8 @@ mod tests {
         for text in ["/", "/a", "/{x}", "/a/{tenant-id}/b.json", "/a%20b"] {
             assert_eq!(template(text).as_str(), text);
         }
-        for text in ["", "a", "/a?b", "/a#b", "/a b", "/{", "/{}", "/x{id}", "/{a}{b}", "/é", &"/a".repeat(33), "/a;b"] {
+        for text in ["", "a", "/a?b", "/a#b", "/a b", "/{", "/{}", "/x{id}", "/{a}{b}", "/é", &"/a".repeat(33), "/a;b"]
+        {
             assert!(Template::new(text).is_err(), "{text:?} was taken");
         }
     }

@@ -47,9 +47,9 @@ fn across(judgement: &Judgement) -> Vec<&'static str> {
 /// What each of some calls with the same headers shows: caller, callee, seconds, path.
 fn shown(headers: &str, calls: &[(&str, &str, u64, &str)]) -> Vec<Vec<&'static str>> {
     let mut judge = judge();
-    let calls = calls.iter().map(|(source, destination, at, path)| {
-        across(&make(&mut judge, (source, destination), *at, path, headers))
-    });
+    let calls = calls
+        .iter()
+        .map(|(source, destination, at, path)| across(&make(&mut judge, (source, destination), *at, path, headers)));
     calls.collect()
 }
 
@@ -65,7 +65,8 @@ fn token(payload: &str) -> String {
 #[test]
 fn shared_credential() {
     for headers in [KEY, OPAQUE, "Authorization: Basic dTpw\r\n"] {
-        let found = shown(headers, &[("a", "s", 0, "/x"), ("a", "s", 1, "/x"), ("b", "s", 2, "/x"), ("a", "s", 3, "/x")]);
+        let found =
+            shown(headers, &[("a", "s", 0, "/x"), ("a", "s", 1, "/x"), ("b", "s", 2, "/x"), ("a", "s", 3, "/x")]);
         assert_eq!(found, [vec![], vec![], vec![SHARED], vec![SHARED]], "{headers}");
     }
     let mut judge = judge();
@@ -269,24 +270,23 @@ fn a_rule_that_is_off_weakens_nothing() {
 }
 
 #[test]
-fn a_million_credentials_stay_within_the_limit_and_shared_ones_are_still_found() {
-    let limit = 10_000;
+fn credentials_stay_within_the_limit_and_shared_ones_are_still_found() {
+    let limit = 500;
     let mut judge = with(CrossCallSettings { credentials: limit, ..CrossCallSettings::default() });
     for (source, at) in [("a", 0), ("b", 9)] {
         make(&mut judge, (source, "s"), at, "/x", KEY);
     }
-    for number in 0..1_000_000_u64 {
+    for number in 0..5_000_u64 {
         let headers = format!("Authorization: Bearer credential-{number}\r\n");
-        make(&mut judge, ("c", "s"), 10 + number / 1000, "/x", &headers);
+        make(&mut judge, ("c", "s"), 10 + number, "/x", &headers);
         // Seen now and then, it is kept among all that are seen once.
-        if number % 5000 == 0 {
-            assert_eq!(across(&make(&mut judge, ("a", "s"), 10 + number / 1000, "/x", KEY)), [SHARED], "{number}");
+        if number % 250 == 0 {
+            assert_eq!(across(&make(&mut judge, ("a", "s"), 10 + number, "/x", KEY)), [SHARED], "{number}");
         }
     }
     let held = judge.held();
     let credentials = held.iter().find(|held| held.kind == "credentials").expect("held");
-    assert_eq!((credentials.count, credentials.limit), (limit, limit));
-    assert_eq!(credentials.evicted, 1_000_001 - limit as u64);
+    assert_eq!((credentials.count, credentials.limit, credentials.evicted), (limit, limit, 5_001 - limit as u64));
     assert!(held.iter().all(|held| held.count <= held.limit), "{held:?}");
 }
 
@@ -376,10 +376,8 @@ fn a_state_that_makes_no_sense_is_left_out() {
         received: 0,
     });
     let peers: Vec<_> = peers.collect();
-    let credentials = (0..1000_u64).map(|number| policy::CredentialState {
-        fingerprint: format!("{number:016x}").into(),
-        peers: peers.clone(),
-    });
+    let credentials = (0..1000_u64)
+        .map(|number| policy::CredentialState { fingerprint: format!("{number:016x}").into(), peers: peers.clone() });
     let state = CrossCallState { credentials: credentials.collect(), ..CrossCallState::default() };
     let mut small = with(CrossCallSettings { credentials: 10, ..CrossCallSettings::default() });
     small.restore_cross_calls(state, now(0));
@@ -388,7 +386,7 @@ fn a_state_that_makes_no_sense_is_left_out() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, cases: 200, ..Default::default() })]
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, cases: 64, ..Default::default() })]
 
     /// The same calls in any order: afterwards the same is said of each of them.
     #[test]

@@ -54,13 +54,7 @@ impl Peer {
 
     /// It was sent the credential for itself. Of a workload that began to send it on just now that is known only at the calls
     /// it gets, of which `called` is the destination.
-    pub(super) fn is_service(
-        &self,
-        workloads: &Workloads,
-        called: Option<WorkloadId>,
-        now: u32,
-        window: u32,
-    ) -> bool {
+    pub(super) fn is_service(&self, workloads: &Workloads, called: Option<WorkloadId>, now: u32, window: u32) -> bool {
         within(self.received, now, window)
             && (self.sent == 0 || called == Some(self.workload) || self.has_settled(now))
             && workloads.peek(self.workload).is_some_and(|workload| !workload.is_gateway(now, window))
@@ -86,30 +80,30 @@ impl Credentials {
     }
 
     /// A credential went from one end to the other with the call of this hash. Who sends a call on as it came is noted as a
-    /// gateway, whichever of the two calls is seen first.
+    /// gateway, whichever of the two calls is seen first. What a workload sends to itself goes nowhere.
     pub(super) fn used(&mut self, key: u64, ends: Ends, call: u32, now: u32, workloads: &mut Workloads) {
-        if ends.source.is_none() && ends.destination.is_none() {
+        // Also where neither is known.
+        if ends.source == ends.destination {
             return;
         }
-        if self.known.get(&key).is_none() {
-            self.known.insert(key, Vec::with_capacity(2));
-        }
-        let Some(peers) = self.known.get(&key) else { return };
-        let to_itself = ends.source == ends.destination;
+        let peers = match self.known.get(&key) {
+            Some(peers) => peers,
+            None => self.known.insert(key, Vec::with_capacity(2)),
+        };
         if let Some(source) = ends.source {
             let peer = part(peers, source);
             if !within(peer.sent, now, self.window) {
                 peer.sent_first = now;
             }
             (peer.sent, peer.sent_call) = (now, call);
-            if !to_itself && within(peer.received, now, HOP) && peer.received_call == call {
+            if within(peer.received, now, HOP) && peer.received_call == call {
                 workloads.gateway(source, now);
             }
         }
         if let Some(destination) = ends.destination {
             let peer = part(peers, destination);
             (peer.received, peer.received_call) = (now, call);
-            if !to_itself && within(peer.sent, now, HOP) && peer.sent_call == call {
+            if within(peer.sent, now, HOP) && peer.sent_call == call {
                 workloads.gateway(destination, now);
             }
         }
@@ -146,4 +140,55 @@ fn part(peers: &mut Vec<Peer>, workload: WorkloadId) -> &mut Peer {
         oldest
     });
     &mut peers[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const LIMIT: usize = 65_536;
+
+    #[test]
+    fn a_million_credentials_take_no_more_than_the_limit_and_those_in_use_stay() {
+        let mut workloads = Workloads::new();
+        let names: [Arc<str>; 3] = ["a".into(), "b".into(), "s".into()];
+        let [a, b, service] = names.map(|name| workloads.note(&name, 1));
+        let ends = |source| Ends { source: Some(source), destination: Some(service) };
+        let mut credentials = Credentials::new(LIMIT, 3600);
+        let shared = u64::MAX;
+        credentials.used(shared, ends(a), 0, 1, &mut workloads);
+        for key in 0..1_000_000 {
+            credentials.used(key, ends(a), 0, 1, &mut workloads);
+            if key % 30_000 == 0 {
+                credentials.used(shared, ends(b), 0, 1, &mut workloads);
+            }
+        }
+        let held = credentials.held();
+        assert_eq!((held.count, held.limit, held.evicted), (LIMIT, LIMIT, 1_000_001 - LIMIT as u64));
+        let peers = credentials.known(shared).expect("used within each round");
+        let users = peers.iter().filter(|peer| peer.is_user(&workloads, 1, 3600)).count();
+        assert_eq!((peers.len(), users), (3, 2));
+        let bytes: usize = credentials.iter().map(|(_, peers)| size_of_val(peers)).sum();
+        let each = bytes / LIMIT + size_of::<(u64, Vec<Peer>, bool)>() + 2 * size_of::<(u64, usize)>();
+        assert!(each <= 200, "{each} bytes for each");
+    }
+
+    #[test]
+    fn of_many_workloads_with_one_credential_the_latest_are_known() {
+        let mut workloads = Workloads::new();
+        let mut credentials = Credentials::new(LIMIT, 3600);
+        for number in 0..100 {
+            let name: Arc<str> = format!("w{number}").into();
+            let source = Some(workloads.note(&name, 1));
+            credentials.used(7, Ends { source, destination: None }, 0, 1 + number, &mut workloads);
+        }
+        let peers = credentials.known(7).expect("known");
+        assert!(peers.len() == PEERS && peers.iter().all(|peer| peer.sent > 100 - 17), "{peers:?}");
+        credentials.used(8, Ends { source: None, destination: None }, 0, 1, &mut workloads);
+        assert!(credentials.known(8).is_none(), "nobody had it");
+        credentials.sweep(101 + 3600, 10);
+        assert!(credentials.known(7).is_none(), "expired");
+    }
 }

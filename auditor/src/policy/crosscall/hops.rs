@@ -121,7 +121,11 @@ mod tests {
             ("b3", "4bf92f3577b34da6a3ce929d0e0e4736-05e3ac9a4f6e3b90-1", Some(trace)),
             ("b3", "0", None),
             ("x-b3-traceid", trace, Some(trace)),
-            ("x-amzn-trace-id", "Self=1-x; Root=1-67891233-abcdef012345678912345678", Some("1-67891233-abcdef012345678912345678")),
+            (
+                "x-amzn-trace-id",
+                "Self=1-x; Root=1-67891233-abcdef012345678912345678",
+                Some("1-67891233-abcdef012345678912345678"),
+            ),
             ("x-request-ix", "a1b2c3d4-0001", None),
             ("", "", None),
         ] {

@@ -41,8 +41,8 @@ use crate::{
     judgement::{Finding, Outcome, Verdict},
 };
 
-pub(super) use self::workloads::WorkloadId;
 pub use self::state::{CredentialState, EdgeState, PeerState, State, WorkloadState};
+pub(super) use self::workloads::WorkloadId;
 
 /// How long a workload that may be passing on what it was sent is given until it counts as a user of a credential of its own;
 /// whole seconds, of which the first may be part of one.
