@@ -26,6 +26,8 @@ const LIMIT: usize = 16_384;
 /// A word that was not asked for is forgotten after this, seconds.
 const REMEMBERED: u32 = 3600;
 const SWEPT: usize = 1024;
+/// What a route has in place of words. Anything else in braces came with the path.
+const PLACEHOLDERS: [&str; 7] = ["", "{id}", "{date}", "{email}", "{token}", "{text}", "{rest}"];
 
 /// What is known of a word at one place, and how many words follow it there.
 #[derive(Debug)]
@@ -115,7 +117,7 @@ impl Learned {
     /// From one place by a word to the next, and whether the word is one of many; no next when there is no room.
     fn step(&mut self, at: u64, root: u64, word: &str, teaches: bool) -> (Option<u64>, bool) {
         let key = self.keys.hash_one((at, word));
-        if word.is_empty() || word.starts_with('{') {
+        if PLACEHOLDERS.contains(&word) {
             return (self.ensure(key, at, root).then_some(key), false);
         }
         let now = self.now;
@@ -124,34 +126,22 @@ impl Learned {
             known.hits = known.hits.saturating_add(u32::from(teaches));
             (known.kind, known.hits)
         });
-        let full = self.words.len() >= LIMIT || self.words.peek(&root).is_none_or(|root| root.size >= OF_ONE);
-        let Some(place) = self.words.get(&at) else { return (None, true) };
-        place.hits = place.hits.saturating_add(u32::from(teaches && known.is_some()));
         let varies = match known {
-            Some((WordKind::Stranger, hits)) if teaches && place.learned <= FAN_OUT => {
-                place.strangers = place.strangers.saturating_sub(1);
-                let varies = place.learn();
-                if let Some(word) = self.words.get(&key) {
-                    (word.kind, word.hits) = (WordKind::Learned, hits);
-                }
-                varies
-            }
+            None => self.meet(key, at, root, teaches),
             Some((kind, hits)) => {
-                place.varies && (kind == WordKind::Stranger || hits.saturating_mul(SHARE) < place.hits)
+                let Some(place) = self.words.get(&at) else { return (None, true) };
+                place.hits = place.hits.saturating_add(u32::from(teaches));
+                if kind == WordKind::Stranger && teaches && place.learned <= FAN_OUT {
+                    place.strangers = place.strangers.saturating_sub(1);
+                    let varies = place.learn();
+                    if let Some(word) = self.words.get(&key) {
+                        word.kind = WordKind::Learned;
+                    }
+                    varies
+                } else {
+                    place.varies && (kind == WordKind::Stranger || hits.saturating_mul(SHARE) < place.hits)
+                }
             }
-            None if full || place.varies => true,
-            None if teaches => {
-                place.hits = place.hits.saturating_add(1);
-                let varies = place.learn();
-                self.add(key, at, root, WordKind::Learned);
-                varies
-            }
-            None if place.strangers < STRANGERS => {
-                place.strangers += 1;
-                self.add(key, at, root, WordKind::Stranger);
-                false
-            }
-            None => true,
         };
         if !varies {
             return (Some(key), false);
@@ -160,13 +150,35 @@ impl Learned {
         (self.ensure(any, at, root).then_some(any), true)
     }
 
+    /// A word that is not known at a place; whether it is one of many.
+    fn meet(&mut self, key: u64, at: u64, root: u64, teaches: bool) -> bool {
+        let full = self.is_full(root);
+        let Some(place) = self.words.get(&at).filter(|place| !full && !place.varies) else { return true };
+        let (kind, varies) = if teaches {
+            place.hits = place.hits.saturating_add(1);
+            (WordKind::Learned, place.learn())
+        } else if place.strangers < STRANGERS {
+            place.strangers += 1;
+            (WordKind::Stranger, false)
+        } else {
+            return true;
+        };
+        self.add(key, at, root, kind);
+        varies
+    }
+
+    /// There is no room for another word of a workload.
+    fn is_full(&self, root: u64) -> bool {
+        self.words.len() >= LIMIT || self.words.peek(&root).is_some_and(|root| root.size >= OF_ONE)
+    }
+
     /// Makes a place where there is none; false when there is no room.
     fn ensure(&mut self, key: u64, parent: u64, root: u64) -> bool {
         if let Some(known) = self.words.get(&key) {
             known.seen = self.now;
             return true;
         }
-        if self.words.len() >= LIMIT || self.words.peek(&root).is_some_and(|root| root.size >= OF_ONE) {
+        if self.is_full(root) {
             return false;
         }
         self.add(key, parent, root, WordKind::Place);
@@ -308,6 +320,16 @@ mod tests {
         }
         assert_eq!((learned.words.len(), learned.words.evicted()), (LIMIT, 0));
         assert_eq!(&*learned.route(WorkloadId(1000), "/x/y".into(), true, 1), "/x/y");
+    }
+
+    #[test]
+    fn words_in_braces_are_words() {
+        let mut learned = Learned::new();
+        let mut routes = std::collections::BTreeSet::new();
+        for number in 0..10_000 {
+            routes.insert(routed(&mut learned, &format!("/{{n{number:x}q}}/{{id}}.{number:x}"), true));
+        }
+        assert!(routes.len() <= 110, "{}", routes.len());
     }
 
     #[test]
