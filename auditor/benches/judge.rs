@@ -24,7 +24,7 @@ const JWT: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJodHRwczovL2lz
 
 fn judging(criterion: &mut Criterion) {
     let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32]));
-    let judge = Judge::new(policy::Settings::default(), extractor);
+    let mut judge = Judge::new(policy::Settings::default(), extractor);
     let jwt = JWT.replace(' ', "");
     let cases = [
         ("curl without credential", format!("{CURL}\r\n")),
@@ -40,5 +40,53 @@ fn judging(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, judging);
+/// A judge that remembers `credentials` at most, and has judged calls of as many and of a thousand edges.
+fn warm(credentials: usize) -> Judge {
+    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32]));
+    let cross_call = policy::CrossCallSettings { credentials, ..policy::CrossCallSettings::default() };
+    let mut judge = Judge::new(policy::Settings { cross_call, ..policy::Settings::default() }, extractor);
+    for number in 0..credentials {
+        let ends = (format!("shop/caller-{}", number % 100), format!("shop/service-{}", number % 10));
+        let head = format!("{CURL}Authorization: Bearer credential-{number}\r\n\r\n");
+        judge.exchange(calls::between((&ends.0, &ends.1), 0, &head, RESPONSE));
+    }
+    for number in 0..1000 {
+        let ends = (format!("shop/caller-{}", number % 100), format!("shop/service-{}", number / 100));
+        judge.exchange(calls::between((&ends.0, &ends.1), 0, &format!("{CURL}\r\n"), RESPONSE));
+    }
+    judge
+}
+
+/// The same calls between known workloads, with what is remembered across calls.
+fn judging_across(criterion: &mut Criterion) {
+    let cases = [
+        ("edge without credential", String::new()),
+        ("known opaque token", "Authorization: Bearer credential-4200\r\n".to_owned()),
+        (
+            "request id and known token",
+            "X-Request-Id: 123e4567-e89b-12d3\r\nAuthorization: Bearer credential-4200\r\n".to_owned(),
+        ),
+    ];
+    for credentials in [65_536, 1_000_000] {
+        let mut judge = warm(credentials);
+        for (name, headers) in &cases {
+            let head = format!("{CURL}{headers}\r\n");
+            criterion.bench_function(&format!("{name}, {credentials} credentials known"), |bencher| {
+                let call = || calls::between(("shop/caller-0", "shop/service-0"), 0, &head, RESPONSE);
+                bencher.iter_batched(call, |call| black_box(judge.exchange(call)), BatchSize::SmallInput);
+            });
+        }
+        let mut number = credentials;
+        criterion.bench_function(&format!("token not seen before, {credentials} credentials known"), |bencher| {
+            let call = || {
+                number += 1;
+                let head = format!("{CURL}Authorization: Bearer credential-{number}\r\n\r\n");
+                calls::between(("shop/caller-0", "shop/service-0"), 0, &head, RESPONSE)
+            };
+            bencher.iter_batched(call, |call| black_box(judge.exchange(call)), BatchSize::SmallInput);
+        });
+    }
+}
+
+criterion_group!(benches, judging, judging_across);
 criterion_main!(benches);

@@ -2,12 +2,14 @@
 //! whether that is acceptable. `pipeline` joins the stages; every other module is one stage or one edge of the system.
 
 pub mod attribution;
+mod cache;
 pub mod capture;
 pub mod certificates;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod credentials;
+mod hash;
 pub mod judgement;
 pub mod kernel;
 pub mod pipeline;

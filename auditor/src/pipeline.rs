@@ -326,6 +326,10 @@ impl BehindTracker {
         for remembered in self.attributor.remembered() {
             metrics.set_tracked(remembered.kind, number(remembered.count), number(remembered.limit));
         }
+        for held in self.judge.held() {
+            metrics.set_tracked(held.kind, number(held.count), number(held.limit));
+            metrics.set_evicted(held.kind, held.evicted);
+        }
         self.outputs.tick();
     }
 }

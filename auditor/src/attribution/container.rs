@@ -8,8 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::cache::Cache;
-use crate::judgement::Container;
+use crate::{cache::Cache, judgement::Container};
 
 /// Cgroups that are remembered.
 const REMEMBERED: usize = 65_536;

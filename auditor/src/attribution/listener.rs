@@ -11,7 +11,7 @@ use std::{
 use auditor_abi::record::SocketRow;
 use auditor_wire::segment::Owner;
 
-use super::cache::Cache;
+use crate::cache::Cache;
 
 /// Sockets kept of a snapshot.
 const SOCKETS_MAX: usize = 65_536;

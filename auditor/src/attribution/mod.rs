@@ -5,7 +5,6 @@
 //! unknown; a guess is worse. Nothing here judges.
 
 pub mod arguments;
-pub(crate) mod cache;
 pub mod container;
 pub mod listener;
 pub mod network;

@@ -11,8 +11,11 @@ use std::{
 
 use auditor_wire::segment::Owner;
 
-use super::{arguments::redact_arguments, cache::Cache, container, workload};
-use crate::judgement::{Container, Process};
+use super::{arguments::redact_arguments, container, workload};
+use crate::{
+    cache::Cache,
+    judgement::{Container, Process},
+};
 
 /// Processes that are remembered.
 const REMEMBERED: usize = 8192;

@@ -69,6 +69,12 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     let settings = policy::Settings {
         jwt_lifetime: config.jwt.max_lifetime,
         trusted_proxies: config.credentials.trusted_proxies.clone(),
+        cross_call: policy::CrossCallSettings {
+            window: config.cross_call.window,
+            learning_window: config.cross_call.learning_window,
+            credentials: config.limits.credentials,
+        },
+        templates: config.route_templates.clone(),
         rules: rules.collect(),
         trust: config.trust.clone(),
         ..policy::Settings::default()

@@ -9,6 +9,7 @@ use super::{
     value::{show_duration, show_size},
 };
 use crate::credentials::verify::{IssuerSettings, KeySource};
+use crate::policy::Template;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,8 +31,14 @@ impl fmt::Display for Config {
         writeln!(f, "  buffered_bytes: {}", show_size(self.limits.buffered_bytes as u64))?;
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
+        writeln!(f, "  credentials: {}", self.limits.credentials)?;
         self.write_credentials(f)?;
         self.write_rules(f)?;
+        writeln!(f, "cross_call:\n  window: {}", show_duration(self.cross_call.window))?;
+        writeln!(f, "  learning_window: {}", show_duration(self.cross_call.learning_window))?;
+        writeln!(f, "routes:")?;
+        let templates: Vec<&str> = self.route_templates.iter().map(Template::as_str).collect();
+        list(f, "  ", "templates", &templates)?;
         self.write_jwt(f)?;
         self.write_trust(f)?;
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::value;
-use crate::certificates::Bundle;
+use crate::{certificates::Bundle, policy::Template};
 
 /// Flags of every command that judges.
 #[derive(Args, Clone, Debug, Default)]
@@ -148,6 +148,43 @@ pub struct CommonFlags {
     /// Edges kept for a report
     #[arg(long, value_name = "COUNT", env = "AUDITOR_MAX_EDGES", value_parser = value::count, hide_short_help = true)]
     pub max_edges: Option<usize>,
+    /// Credentials remembered from call to call
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "AUDITOR_MAX_CREDENTIALS",
+        value_parser = value::count,
+        hide_short_help = true
+    )]
+    pub max_credentials: Option<usize>,
+    /// How far apart uses of a credential may be that belong together, such as 1d
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "AUDITOR_CROSS_CALL_WINDOW",
+        value_parser = value::window,
+        hide_short_help = true
+    )]
+    pub cross_call_window: Option<Duration>,
+    /// How long callers without proof of identity are learned before a new one is found, such as 1d; 0s learns nothing
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "AUDITOR_LEARNING_WINDOW",
+        value_parser = value::duration,
+        hide_short_help = true
+    )]
+    pub learning_window: Option<Duration>,
+    /// Template of paths, such as /tenants/{tenant}/orders/{id}; repeatable, the first that fits is the route
+    #[arg(
+        long = "route-template",
+        value_name = "TEMPLATE",
+        env = "AUDITOR_ROUTE_TEMPLATES",
+        value_delimiter = ',',
+        value_parser = value::route_template,
+        hide_short_help = true
+    )]
+    pub route_templates: Option<Vec<Template>>,
     /// Least important log level that is written to stderr
     #[arg(long, value_name = "LEVEL", env = "AUDITOR_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,

@@ -23,7 +23,11 @@ pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
 
-use crate::{credentials::verify::IssuerSettings, judgement::Severity, policy::TrustSettings};
+use crate::{
+    credentials::verify::IssuerSettings,
+    judgement::Severity,
+    policy::{Template, TrustSettings},
+};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,10 @@ pub struct Config {
     pub credentials: CredentialConfig,
     /// Changed rules, by id.
     pub rules: BTreeMap<&'static str, RuleConfig>,
+    /// What is remembered from call to call.
+    pub cross_call: CrossCallConfig,
+    /// Path templates that routes are taken from first.
+    pub route_templates: Vec<Template>,
     /// Limits on tokens.
     pub jwt: JwtConfig,
     /// What certificates are measured against.
@@ -74,6 +82,8 @@ pub struct Limits {
     pub series: usize,
     /// Edges in a report.
     pub edges: usize,
+    /// Credentials remembered from call to call.
+    pub credentials: usize,
 }
 
 /// What counts as a credential, besides the built-in names.
@@ -100,6 +110,15 @@ pub struct RuleConfig {
     pub severity: Option<Severity>,
     /// Whether it is looked at; `None`: yes.
     pub enabled: Option<bool>,
+}
+
+/// What is remembered from call to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossCallConfig {
+    /// Uses of a credential that are further apart do not belong together.
+    pub window: Duration,
+    /// How long edges without authentication are learned before a new one is a finding.
+    pub learning_window: Duration,
 }
 
 /// Limits on tokens, and whose signatures are checked.
@@ -132,9 +151,20 @@ impl Default for Config {
                 response_head_bytes: 4 << 10,
                 poll_interval: Duration::from_millis(5),
             },
-            limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000 },
+            limits: Limits {
+                connections: 65_536,
+                buffered_bytes: 64 << 20,
+                series: 5_000,
+                edges: 2_000,
+                credentials: 65_536,
+            },
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),
+            cross_call: CrossCallConfig {
+                window: Duration::from_secs(24 * 3600),
+                learning_window: Duration::from_secs(24 * 3600),
+            },
+            route_templates: Vec::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600), issuers: Vec::new() },
             trust: TrustSettings::default(),
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },

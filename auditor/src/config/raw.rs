@@ -25,6 +25,8 @@ pub(super) struct Raw {
     pub(super) limits: Option<RawLimits>,
     pub(super) credentials: Option<RawCredentials>,
     pub(super) rules: Option<RawRules>,
+    pub(super) cross_call: Option<RawCrossCall>,
+    pub(super) routes: Option<RawRoutes>,
     pub(super) jwt: Option<RawJwt>,
     pub(super) trust: Option<RawTrust>,
     pub(super) log: Option<RawLog>,
@@ -46,6 +48,7 @@ pub(super) struct RawLimits {
     pub(super) buffered_bytes: Text,
     pub(super) series: Text,
     pub(super) edges: Text,
+    pub(super) credentials: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,6 +67,19 @@ pub(super) struct RawCredentials {
 pub(super) struct RawRule {
     pub(super) severity: Text,
     pub(super) enabled: Option<Spanned<bool>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawCrossCall {
+    pub(super) window: Text,
+    pub(super) learning_window: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRoutes {
+    pub(super) templates: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

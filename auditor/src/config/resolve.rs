@@ -9,7 +9,7 @@ use super::{
     CommonFlags, Config, ConfigError, LiveFlags, Place, RuleConfig, ServeFlags,
     error::nearest,
     file,
-    raw::{List, Raw, RawRule, RawTrust, Text},
+    raw::{List, Raw, RawCrossCall, RawRoutes, RawRule, RawTrust, Text},
     value,
 };
 use crate::{judgement::Severity, policy::TrustSettings};
@@ -65,6 +65,10 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     overlay(&mut config.limits.buffered_bytes, flags.max_buffered_bytes);
     overlay(&mut config.limits.series, flags.max_series);
     overlay(&mut config.limits.edges, flags.max_edges);
+    overlay(&mut config.limits.credentials, flags.max_credentials);
+    overlay(&mut config.cross_call.window, flags.cross_call_window);
+    overlay(&mut config.cross_call.learning_window, flags.learning_window);
+    overlay(&mut config.route_templates, flags.route_templates.clone());
     overlay(&mut config.log.level, flags.log_level);
     overlay(&mut config.log.format, flags.log_format);
 }
@@ -96,6 +100,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     reader.set(&mut to.buffered_bytes, "limits.buffered_bytes", &limits.buffered_bytes, value::buffered_bytes)?;
     reader.set(&mut to.series, "limits.series", &limits.series, value::count)?;
     reader.set(&mut to.edges, "limits.edges", &limits.edges, value::count)?;
+    reader.set(&mut to.credentials, "limits.credentials", &limits.credentials, value::count)?;
 
     let credentials = raw.credentials.unwrap_or_default();
     let to = &mut config.credentials;
@@ -117,6 +122,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
         let (id, settings) = reader.rule(rule, known_rules)?;
         config.rules.insert(id, settings);
     }
+    reader.across(&mut config, &raw.cross_call.unwrap_or_default(), &raw.routes.unwrap_or_default())?;
     let jwt = raw.jwt.unwrap_or_default();
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
     config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;
@@ -156,6 +162,15 @@ impl Reader<'_> {
         to.bundles = self.list("trust.bundles", &trust.bundles, value::bundle)?.unwrap_or_default();
         to.domains = self.list("trust.domains", &trust.domains, value::trust_domain)?.unwrap_or_default();
         self.set(&mut to.expiry_warning, "trust.expiry_warning", &trust.expiry_warning, value::duration)
+    }
+
+    fn across(&self, to: &mut Config, calls: &RawCrossCall, routes: &RawRoutes) -> Result<(), ConfigError> {
+        self.set(&mut to.cross_call.window, "cross_call.window", &calls.window, value::window)?;
+        let key = "cross_call.learning_window";
+        self.set(&mut to.cross_call.learning_window, key, &calls.learning_window, value::duration)?;
+        let templates = self.list("routes.templates", &routes.templates, value::route_template)?;
+        overlay(&mut to.route_templates, templates);
+        Ok(())
     }
 
     fn rule(

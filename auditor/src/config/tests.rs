@@ -40,7 +40,7 @@ internal_networks: [10.0.0.0/8, "fd00::/8"]
 listen: "[::1]:9500"
 tls_plaintext: true
 capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
-limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50 }
+limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50, credentials: 70 }
 credentials:
   api_key_headers: [X-Key]
   signature_headers: [X-Signed]
@@ -51,6 +51,8 @@ credentials:
 rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
+cross_call: { window: 2h, learning_window: 0s }
+routes: { templates: ["/tenants/{tenant}/orders/{id}"] }
 jwt:
   max_lifetime: 15m
   issuers:
@@ -73,7 +75,7 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
-    let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50 };
+    let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50, credentials: 70 };
     assert_eq!(config.limits, limits);
     assert_eq!(config.credentials.api_key_headers, ["x-key"]);
     assert_eq!(config.credentials.signature_headers, ["x-signed"]);
@@ -83,6 +85,10 @@ log: { level: debug, format: json }
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });
     assert_eq!(config.credentials.trusted_proxies, ["10.1.0.0/24".parse().expect("a network")]);
+    assert_eq!(config.cross_call.window, Duration::from_secs(7200));
+    assert_eq!(config.cross_call.learning_window, Duration::ZERO);
+    let templates: Vec<_> = config.route_templates.iter().map(|template| template.as_str()).collect();
+    assert_eq!(templates, ["/tenants/{tenant}/orders/{id}"]);
     assert_eq!(config.jwt.max_lifetime, Duration::from_secs(900));
     let [one, two] = config.jwt.issuers.as_slice() else { panic!("{:?}", config.jwt) };
     assert_eq!((&*one.issuer, &one.source), ("https://one.example", &KeySource::File(keys)));
@@ -137,6 +143,8 @@ fn says_where_and_what_was_meant() {
         ("trust: {domains: [spiffe://prod]}\n", ":1:19: trust.domains: `spiffe://prod` is not a trust domain; "),
         ("trust: {expiry_warning: soon}\n", ":1:25: trust.expiry_warning: `soon` is not a duration; "),
         ("trust: {bundle: [x]}\n", ":1:9: unknown key `bundle`; did you mean `bundles`?"),
+        ("cross_call: {window: 0s}\n", ":1:22: cross_call.window: `0s` is too short"),
+        ("routes:\n  templates: [orders]\n", ":2:15: routes.templates: `orders` is not a route template; "),
         ("jwt: {max_lifetime: 0s}\n", ":1:21: jwt.max_lifetime: a lifetime of zero"),
         (
             "jwt:\n  issuers:\n    - {issuer: a, jwks_file: /nowhere/keys.json}\n",
@@ -234,14 +242,22 @@ fn a_flag_wins_over_the_file() {
     let file = directory.path().join("auditor.yaml");
     fs::write(&file, "capture: {ring_bytes: 16MiB, poll_interval: 10ms}\nlisten: 127.0.0.1:1\n").expect("written");
     let trust_domains = Some(vec!["prod.example".to_owned()]);
-    let common = CommonFlags { config: Some(file), max_series: Some(7), trust_domains, ..CommonFlags::default() };
+    let common = CommonFlags {
+        config: Some(file),
+        max_series: Some(7),
+        trust_domains,
+        max_credentials: Some(9),
+        learning_window: Some(Duration::ZERO),
+        ..CommonFlags::default()
+    };
     let live = LiveFlags { ring_bytes: Some(1 << 20), ..LiveFlags::default() };
     let serve = ServeFlags { listen: Some("127.0.0.1:2".parse().expect("an address")) };
     let config = resolve(&common, &live, &serve, RULES).expect("valid");
     assert_eq!(config.capture.ring_bytes, 1 << 20);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
     assert_eq!(config.listen.port(), 2);
-    assert_eq!(config.limits.series, 7);
+    assert_eq!((config.limits.series, config.limits.credentials), (7, 9));
+    assert_eq!(config.cross_call.learning_window, Duration::ZERO);
     assert_eq!(config.trust.domains, ["prod.example"]);
 }
 

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::certificates::{Bundle, is_trust_domain};
+use crate::{
+    certificates::{Bundle, is_trust_domain},
+    policy::Template,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -117,6 +120,27 @@ pub fn lifetime(text: &str) -> Result<Duration, String> {
         span if span.is_zero() => Err("a lifetime of zero would forbid every token; the default is 1h".to_owned()),
         span => Ok(span),
     }
+}
+
+/// A time within which calls belong together: a second or more.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn window(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        span if span < Duration::from_secs(1) => {
+            Err(format!("`{}` is too short for calls to belong together; the default is 1d", shown(text)))
+        }
+        span => Ok(span),
+    }
+}
+
+/// A template of paths, such as `/tenants/{tenant}/orders/{id}`.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn route_template(text: &str) -> Result<Template, String> {
+    Template::new(text).map_err(|reason| format!("`{}` is not a route template; {reason}", shown(text)))
 }
 
 /// A limit on how many of something are kept.
@@ -322,6 +346,8 @@ mod tests {
         assert!(poll_interval("0ms").is_err());
         assert!(poll_interval("2s").is_err());
         assert!(lifetime("0s").is_err());
+        assert!(window("999ms").is_err());
+        assert_eq!(window("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(count("65_536"), Ok(65536));
         assert!(count("0").is_err());
         assert!(count("many").is_err());
@@ -347,6 +373,14 @@ mod tests {
         assert_eq!(parameter_name("api_key"), Ok("api_key".to_owned()));
         let message = parameter_name("api_key=hunter2").unwrap_err();
         assert!(message.contains("api_key") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn templates_are_paths() {
+        let template = "/tenants/{tenant}/orders/{id}";
+        assert_eq!(route_template(template).map(|read| read.as_str().to_owned()), Ok(template.to_owned()));
+        let message = route_template("/a?token=hunter2").unwrap_err();
+        assert!(message.contains("without query"), "{message}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     keys::{Algorithm, KEY_ID_BYTES, KeySet, version},
     source::{FILE_PACE, Pace, URL_PACE},
 };
-use crate::attribution::cache::Cache;
+use crate::cache::Cache;
 
 pub use super::source::{KeySource, read_file};
 

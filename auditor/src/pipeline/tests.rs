@@ -170,6 +170,8 @@ fn figures_reach_the_metrics() {
         "auditor_capture_lost_total{reason=\"ring-full\"} 1",
         "auditor_tracked{kind=\"connections\"} 0",
         "auditor_tracked_limit{kind=\"connections\"} 65536",
+        "auditor_tracked_limit{kind=\"credentials\"} 65536",
+        "auditor_evicted_total{kind=\"credentials\"} 0",
         "auditor_external_total{kind=\"exchange\"} 0",
         "auditor_sink_dropped_total{sink=\"output\"} 0",
     ] {

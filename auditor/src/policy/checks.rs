@@ -68,11 +68,11 @@ impl Defects<'_> {
 /// absolute-form); an origin has no use for it. A `DPoP` header proves that the caller has the key it made itself: without a
 /// token bound to it, that is nobody's identity. A forwarded certificate is the word of who sent it: it counts from a proxy
 /// that is trusted alone.
-pub(super) fn counts(credential: &Credential, call: &Call<'_>) -> bool {
+pub(super) fn counts(credential: &Credential, request: &Request, trusted_proxy: bool) -> bool {
     match &*credential.carrier {
-        "header:proxy-authorization" => is_to_proxy(call.request),
+        "header:proxy-authorization" => is_to_proxy(request),
         "header:dpop" => false,
-        _ => credential.kind != CredentialKind::ForwardedClientCert || call.trusted_proxy,
+        _ => credential.kind != CredentialKind::ForwardedClientCert || trusted_proxy,
     }
 }
 
@@ -132,7 +132,8 @@ pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
     defects
 }
 
-fn word(credential: &Credential) -> &'static str {
+/// What people call it.
+pub(super) fn word(credential: &Credential) -> &'static str {
     match credential.kind {
         CredentialKind::Basic => "password",
         CredentialKind::SessionCookie => "session",
@@ -143,7 +144,7 @@ fn word(credential: &Credential) -> &'static str {
 
 /// Whether who reads the credential can use it as it is. Signatures, Digest, Negotiate and DPoP are bound to a message, a
 /// connection or a key; of other schemes it is not known.
-fn is_reusable(credential: &Credential) -> bool {
+pub(super) fn is_reusable(credential: &Credential) -> bool {
     match credential.kind {
         CredentialKind::ApiKey
         | CredentialKind::Basic

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use auditor_wire::exchange::{Exchange, UnknownReason};
 
 use super::checks::Call;
-use crate::{attribution::cache::Cache, credentials::CredentialKind, judgement::Outcome};
+use crate::{cache::Cache, credentials::CredentialKind, judgement::Outcome};
 
 /// Most connections that are remembered; of more, those that were quiet longest are forgotten.
 const CONNECTIONS: usize = 16_384;
@@ -32,7 +32,7 @@ impl Authenticated {
         });
         if negotiated && call.outcome == Outcome::Accepted {
             let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-            own_sockets(exchange).for_each(|socket| sockets.insert(socket, ()));
+            own_sockets(exchange).for_each(|socket| *sockets.insert(socket, ()) = ());
         }
     }
 

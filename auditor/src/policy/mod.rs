@@ -9,9 +9,12 @@
 
 mod checks;
 mod connections;
+mod crosscall;
 pub mod examples;
+mod learned;
 mod proofs;
 pub mod route;
+mod routes;
 pub mod rules;
 mod settings;
 mod tls;
@@ -24,31 +27,46 @@ use std::{
 use auditor_wire::{
     exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason},
     segment::Timestamp,
-    tls::Facts,
 };
 
-use self::{checks::Call, connections::Authenticated, tls::Handshake};
+use self::{
+    checks::Call,
+    connections::Authenticated,
+    crosscall::{CrossCall, Seen},
+    routes::Routes,
+    tls::Handshake,
+};
 use crate::{
     attribution::Attributed,
     certificates::Reader,
     credentials::{Checked, Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Transport, Verdict,
+        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
+        Verdict,
     },
 };
 
-pub use self::settings::{RuleSettings, Settings, TrustSettings};
+pub use self::{
+    crosscall::{
+        CredentialState, EdgeState, Held, PeerState, Reach, Settings as CrossCallSettings, State as CrossCallState,
+        WorkloadState,
+    },
+    routes::Template,
+    settings::{RuleSettings, Settings, TrustSettings},
+};
 
 /// Longest authority and server name that is shown, bytes.
 const NAME_BYTES: usize = 255;
 
-/// Judges calls and connections, each on its own.
+/// Judges calls and connections, by themselves and by those before them.
 #[derive(Debug)]
 pub struct Judge {
     settings: Settings,
     extractor: Extractor,
     certificates: Reader,
     authenticated: Authenticated,
+    crosscall: CrossCall,
+    routes: Routes,
     external_exchanges: AtomicU64,
     external_connections: AtomicU64,
 }
@@ -60,7 +78,17 @@ impl Judge {
         let certificates = Reader::new(&settings.trust.bundles);
         let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
         let authenticated = Authenticated::default();
-        Self { settings, extractor, certificates, authenticated, external_exchanges, external_connections }
+        let (crosscall, routes) = (CrossCall::new(settings.cross_call), Routes::new(&settings.templates));
+        Self {
+            settings,
+            extractor,
+            certificates,
+            authenticated,
+            crosscall,
+            routes,
+            external_exchanges,
+            external_connections,
+        }
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
@@ -93,46 +121,84 @@ impl Judge {
         self.authenticated.remembered()
     }
 
+    /// What is remembered from call to call.
+    #[must_use]
+    pub fn held(&self) -> [Held; 5] {
+        let [credentials, workloads, hops, edges] = self.crosscall.held();
+        [credentials, workloads, hops, edges, self.routes.held()]
+    }
+
+    /// What is known across calls, to be saved: fingerprints and names of workloads.
+    #[must_use]
+    pub fn cross_calls(&self) -> CrossCallState {
+        self.crosscall.snapshot()
+    }
+
+    /// Takes over what was known across calls, before any call is judged. What makes no sense at the time `now` is left out.
+    pub fn restore_cross_calls(&mut self, state: CrossCallState, now: Timestamp) {
+        self.crosscall.restore(state, epoch_seconds(now));
+    }
+
     /// Judges a call; `None` when a party is external, which is counted.
     #[must_use]
-    pub fn exchange(&self, call: Attributed<Exchange>) -> Option<Judgement> {
+    pub fn exchange(&mut self, call: Attributed<Exchange>) -> Option<Judgement> {
         self.judged(call, None)
     }
 
     /// Judges a call that was recorded. Its secrets are masked; `checked` is what was found out about them before.
     #[must_use]
-    pub fn recorded(&self, call: Attributed<Exchange>, checked: &[Checked]) -> Option<Judgement> {
+    pub fn recorded(&mut self, call: Attributed<Exchange>, checked: &[Checked]) -> Option<Judgement> {
         self.judged(call, Some(checked))
     }
 
-    fn judged(&self, call: Attributed<Exchange>, checked: Option<&[Checked]>) -> Option<Judgement> {
+    fn judged(&mut self, call: Attributed<Exchange>, checked: Option<&[Checked]>) -> Option<Judgement> {
         if !(call.source.internal && call.destination.internal) {
             self.external_exchanges.fetch_add(1, Ordering::Relaxed);
+            self.crosscall.called(call.destination.workload.as_ref(), answered(&call.observed));
             return None;
         }
         let on_node = checks::on_node(&call);
         let trusted_proxy = self.is_trusted_proxy(&call);
         let Attributed { observed: exchange, source, destination } = call;
-        let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
+        let handshake = exchange.tls.as_deref().map(|facts| {
+            let now = unix_seconds(exchange.time);
+            Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, now)
+        });
         let outcome = outcome(exchange.response.as_ref(), handshake.as_ref());
         let Proven { mut credentials, proof, unknown, mut findings } =
             self.proven(&exchange, Circumstances { on_node, trusted_proxy, outcome }, checked, handshake.as_ref());
+        let (mut verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
+        let now = answered(&exchange);
+        let seen = Seen {
+            source: source.workload.as_ref(),
+            destination: destination.workload.as_ref(),
+            request: exchange.request.as_ref(),
+            credentials: &credentials,
+            verdict,
+            outcome,
+            served: served(&findings, outcome),
+            now,
+        };
+        let across = self.crosscall.exchange(&seen);
+        if verdict == Verdict::Authenticated && self.weakens(&across.findings[..across.against]) {
+            verdict = Verdict::Weak;
+        }
+        findings.extend(across.findings);
         credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
         findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
         self.weigh(&mut findings);
-        let (verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
+        let status = exchange.response.as_ref().map(|response| response.status);
         Some(Judgement {
             kind: Kind::Exchange,
             time: time(exchange.time),
             reporter: reporter(exchange.reporter),
             source,
             destination,
-            protocol: match exchange.request.as_ref().map(|request| request.minor_version) {
-                Some(0) => "http/1.0",
-                Some(_) => "http/1.1",
-                None => "unknown",
-            },
-            request: exchange.request.map(request_facts),
+            protocol: protocol(exchange.request.as_ref()),
+            request: exchange.request.map(|request| {
+                let route = self.routes.route(across.destination, &request.path, status, now);
+                request_facts(request, route)
+            }),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
@@ -179,7 +245,7 @@ impl Judge {
             now: unix_seconds(exchange.time),
         };
         let defects = checks::credentials(&call);
-        if credentials.iter().any(|credential| checks::counts(credential, &call)) {
+        if credentials.iter().any(|credential| checks::counts(credential, request, trusted_proxy)) {
             proven.proof = if defects.weak || proven.proof == Proof::Weak { Proof::Weak } else { Proof::Sound };
         }
         proven.findings.extend(defects.findings);
@@ -205,10 +271,6 @@ impl Judge {
         self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
-    fn handshake(&self, facts: &Facts, time: Timestamp) -> Handshake<'_> {
-        Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, unix_seconds(time))
-    }
-
     /// Whether one of the findings is of a rule that is looked at.
     fn weakens(&self, findings: &[Finding]) -> bool {
         findings.iter().any(|finding| self.settings.severity(finding.rule, finding.severity).is_some())
@@ -230,7 +292,7 @@ impl Judge {
     ///
     /// `None` when a party is external, which is counted, and for an upgraded connection: its call is judged as an exchange.
     #[must_use]
-    pub fn connection(&self, connection: Attributed<Connection>) -> Option<Judgement> {
+    pub fn connection(&mut self, connection: Attributed<Connection>) -> Option<Judgement> {
         let Attributed { observed: connection, source, destination } = connection;
         if connection.protocol == Protocol::Upgraded {
             return None;
@@ -239,6 +301,7 @@ impl Judge {
             self.external_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
+        self.crosscall.called(destination.workload.as_ref(), epoch_seconds(connection.time));
         let mut judgement = Judgement {
             kind: Kind::Connection,
             time: time(connection.time),
@@ -257,7 +320,11 @@ impl Judge {
             deviations: Vec::new(),
         };
         match &connection.protocol {
-            Protocol::Tls(facts) => self.tls(&mut judgement, self.handshake(facts, connection.time)),
+            Protocol::Tls(facts) => {
+                let now = unix_seconds(connection.time);
+                let handshake = Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, now);
+                self.tls(&mut judgement, handshake);
+            }
             Protocol::Http2 => {
                 (judgement.protocol, judgement.transport) = ("http/2", bare(Security::Plaintext));
                 judgement.unknown_reason = Some(UnknownReason::Http2.as_str());
@@ -332,8 +399,15 @@ fn outcome(response: Option<&Response>, handshake: Option<&Handshake<'_>>) -> Ou
     }
 }
 
-fn request_facts(request: Request) -> RequestFacts {
-    let route = route::route(&request.path);
+fn protocol(request: Option<&Request>) -> &'static str {
+    match request.map(|request| request.minor_version) {
+        Some(0) => "http/1.0",
+        Some(_) => "http/1.1",
+        None => "unknown",
+    }
+}
+
+fn request_facts(request: Request, route: Box<str>) -> RequestFacts {
     let plain = |name: &str| name.len() <= NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     RequestFacts {
         method: if plain(&request.method) { request.method } else { shown_within(&request.method, NAME_BYTES) },
@@ -384,6 +458,27 @@ fn seconds(duration: Duration) -> i64 {
 
 fn unix_seconds(time: Timestamp) -> i64 {
     i64::try_from(time.0 / 1_000_000_000).unwrap_or(i64::MAX)
+}
+
+/// Seconds since the Unix epoch, as the rules across calls count them.
+fn epoch_seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.0 / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+/// When a call was answered: calls come in this order.
+fn answered(exchange: &Exchange) -> u32 {
+    let took = exchange.duration.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    epoch_seconds(Timestamp(exchange.time.0.saturating_add(took)))
+}
+
+/// How far a call went that was served without proof of identity; not what is low by itself: preflights and ways to a login.
+fn served(findings: &[Finding], outcome: Outcome) -> Option<Reach> {
+    let call = findings.iter().find(|finding| finding.rule == rules::UNAUTHENTICATED_CALL)?;
+    match (outcome, call.severity) {
+        (Outcome::Accepted, Severity::Critical) => Some(Reach::Changes),
+        (Outcome::Accepted, Severity::High) => Some(Reach::Reads),
+        _ => None,
+    }
 }
 
 /// Records carry microseconds.

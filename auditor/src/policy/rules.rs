@@ -38,6 +38,10 @@ pub(super) const UNTRUSTED_CLIENT_CERTIFICATE: &str = "untrusted-client-certific
 pub(super) const NO_CLIENT_IDENTITY: &str = "no-client-identity";
 pub(super) const TLS_OUTDATED: &str = "tls-outdated";
 pub(super) const CERTIFICATE_EXPIRES_SOON: &str = "certificate-expires-soon";
+pub(super) const SHARED_CREDENTIAL: &str = "shared-credential";
+pub(super) const CREDENTIAL_REPLAYED: &str = "credential-replayed";
+pub(super) const CREDENTIAL_STRIPPED: &str = "credential-stripped";
+pub(super) const NEW_UNAUTHENTICATED_EDGE: &str = "new-unauthenticated-edge";
 
 /// Every rule, in the order in which reports list them.
 pub const RULES: &[Rule] = &[
@@ -221,6 +225,48 @@ pub const RULES: &[Rule] = &[
                       verification is switched off in a hurry.",
         remedy: "Renew it, and let something renew it by itself well before its end: cert-manager, SPIRE, an ACME client.",
         link: "https://www.rfc-editor.org/rfc/rfc5280#section-4.1.2.5",
+    },
+    Rule {
+        id: SHARED_CREDENTIAL,
+        severity: Severity::High,
+        title: "One credential used by several workloads",
+        explanation: "Two or more workloads send the same secret as their own. The service cannot tell them apart or turn one of them \
+                      away, and the secret of the weakest is that of all: when it leaks it has to be changed everywhere at once. \
+                      Counted are keys, passwords, opaque tokens and tokens whose subject is a workload. A workload that passes on \
+                      what it was sent does not count as one.",
+        remedy: "Give each workload an identity of its own: mutual TLS, or short-lived tokens that it gets for itself, such as \
+                 projected service account tokens or SPIFFE JWT-SVIDs. Then take the shared secret out of use.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207A",
+    },
+    Rule {
+        id: CREDENTIAL_REPLAYED,
+        severity: Severity::Medium,
+        title: "One credential sent to several services",
+        explanation: "The same credential went to two or more services. Each of them can act as the caller towards the others, and \
+                      so can whoever breaks into one of them. Gateways that send calls on as they came are not counted as services.",
+        remedy: "Use a token for each called service, with that service as its only audience: token exchange (RFC 8693) where a \
+                 service calls on behalf of its caller. Make each service refuse tokens that were made for another one.",
+        link: "https://www.rfc-editor.org/rfc/rfc9700#section-2.3",
+    },
+    Rule {
+        id: CREDENTIAL_STRIPPED,
+        severity: Severity::Medium,
+        title: "Credential lost on the way",
+        explanation: "A call came to a workload with a credential, and the workload sent the same call on without any: same request or \
+                      trace id, method and path. The service behind it has to believe whoever reaches it.",
+        remedy: "Make the workload in between pass the credential on, or exchange it for one made for the service behind it (RFC 8693), \
+                 and make that service require it.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207",
+    },
+    Rule {
+        id: NEW_UNAUTHENTICATED_EDGE,
+        severity: Severity::High,
+        title: "New caller without proof of identity",
+        explanation: "A workload was served without proof of identity by a service that did not serve it so while edges were learned, \
+                      or now changes state where it only read before. That is a change that nobody had to approve, or somebody who \
+                      looks around. Calls of a new edge are findings for an hour.",
+        remedy: "Find out who began to call and why. Make the service require a proof of identity, so that a new caller has to be let in.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207",
     },
 ];
 

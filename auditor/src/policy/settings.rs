@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ipnet::IpNet;
 
+use super::{crosscall, routes::Template};
 use crate::{certificates::Bundle, judgement::Severity};
 
 /// What the rules measure calls against.
@@ -21,6 +22,10 @@ pub struct Settings {
     pub admin_words: Vec<String>,
     /// What certificates are measured against.
     pub trust: TrustSettings,
+    /// What is remembered from call to call.
+    pub cross_call: crosscall::Settings,
+    /// Path templates that routes are taken from first, in this order.
+    pub templates: Vec<Template>,
     /// Rules that differ from their defaults, by id.
     pub rules: BTreeMap<&'static str, RuleSettings>,
 }
@@ -77,6 +82,8 @@ impl Default for Settings {
             clock_leeway: Duration::from_secs(60),
             admin_words: words.split_ascii_whitespace().map(str::to_owned).collect(),
             trust: TrustSettings::default(),
+            cross_call: crosscall::Settings::default(),
+            templates: Vec::new(),
             rules: BTreeMap::new(),
         }
     }

@@ -85,3 +85,19 @@ pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchan
     };
     Attributed { observed: exchange, source: party(source), destination: party(destination) }
 }
+
+/// The same between two workloads, `seconds` after [`NOW`]; an empty name is an unknown workload.
+pub(crate) fn between(
+    (source, destination): (&str, &str),
+    seconds: u64,
+    request_head: &str,
+    response_head: &str,
+) -> Attributed<Exchange> {
+    let mut call = call(request_head, response_head);
+    let named = |name: &str| (!name.is_empty()).then(|| name.into());
+    (call.source.workload, call.destination.workload) = (named(source), named(destination));
+    call.observed.time.0 += seconds * 1_000_000_000;
+    // On one node, so that nothing is said of plaintext.
+    call.observed.source.socket = Some(SocketId(8));
+    call
+}

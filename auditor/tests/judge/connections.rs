@@ -45,14 +45,14 @@ fn what_cannot_be_read_is_unknown() {
 
 #[test]
 fn an_upgraded_connection_was_judged_as_a_call() {
-    let judge = judge();
+    let mut judge = judge();
     assert!(judge.connection(connection(Protocol::Upgraded)).is_none());
     assert_eq!(judge.external(), 0);
 }
 
 #[test]
 fn external_connections_are_counted_and_left_alone() {
-    let judge = judge();
+    let mut judge = judge();
     for side in 0..2 {
         let mut connection = connection(Protocol::Http2);
         let party = if side == 0 { &mut connection.source } else { &mut connection.destination };

@@ -1,5 +1,6 @@
 //! From heads to judgements: every rule fires and does not, and no secret comes out anywhere.
 
+mod across;
 mod calls;
 mod canary;
 #[expect(dead_code, reason = "the tests beside the code use the rest")]

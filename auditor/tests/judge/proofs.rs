@@ -64,7 +64,7 @@ fn jwt_bad_signature() {
     let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
     let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])).with_verifier(verifier);
     let judge = Judge::new(policy::Settings::default(), extractor);
-    let local = |request: &str, response: &str| {
+    let mut local = |request: &str, response: &str| {
         let mut call = call(request, response);
         call.observed.source.socket = Some(SocketId(8));
         judge.exchange(call).expect("an internal call")
@@ -239,8 +239,8 @@ fn untrusted_forwarded_certificate() {
 
 #[test]
 fn calls_on_a_connection_that_ntlm_authenticated_are_unknown() {
-    let judge = judge();
-    let on = |socket: u64, headers: &str, response: &str| {
+    let mut judge = judge();
+    let mut on = |socket: u64, headers: &str, response: &str| {
         let mut call = call(&get(headers), response);
         call.observed.destination.socket = Some(SocketId(socket));
         judge.exchange(call).expect("internal")

@@ -286,7 +286,7 @@ fn outcomes() {
 
 #[test]
 fn external_calls_are_counted_and_left_alone() {
-    let judge = judge();
+    let mut judge = judge();
     let mut outgoing = call(&get(""), OK);
     outgoing.destination.internal = false;
     assert!(judge.exchange(outgoing).is_none());

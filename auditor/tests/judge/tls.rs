@@ -57,12 +57,12 @@ fn trusting(authority: &Authority) -> TrustSettings {
     TrustSettings { bundles: vec![Bundle::read(file).expect("a bundle")], ..TrustSettings::default() }
 }
 
-fn by(judge: &Judge, facts: Facts) -> Judgement {
+fn by(judge: &mut Judge, facts: Facts) -> Judgement {
     judge.connection(connection(Protocol::Tls(Box::new(facts)))).expect("internal")
 }
 
 fn judged(facts: Facts) -> Judgement {
-    by(&judge(), facts)
+    by(&mut judge(), facts)
 }
 
 pub(crate) fn findings(judgement: &Judgement) -> Vec<(&str, Severity)> {
@@ -252,7 +252,7 @@ fn no_client_identity() {
 fn untrusted_client_certificate() {
     let (authority, other) = (Authority::new("CA"), Authority::new("Other"));
     let domains = vec!["prod.example".to_owned()];
-    let judge = with(TrustSettings { domains, ..trusting(&authority) });
+    let mut judge = with(TrustSettings { domains, ..trusting(&authority) });
     let fired = [("untrusted-client-certificate", Severity::High)];
     let expired = Wanted { from: -90 * DAY, until: -3 * DAY, ..Wanted::default() };
     for (certificate, reason) in [
@@ -265,7 +265,7 @@ fn untrusted_client_certificate() {
         ),
         (other.issue(&Wanted::default()), "it does not lead to a trusted issuer"),
     ] {
-        let judgement = by(&judge, presented(std::slice::from_ref(&certificate)));
+        let judgement = by(&mut judge, presented(std::slice::from_ref(&certificate)));
         expect(&judgement, Security::Mtls, Verdict::Weak, None, Outcome::Accepted);
         assert_eq!(findings(&judgement), fired, "{reason}");
         let detail = detail(&judgement, "untrusted-client-certificate");
@@ -273,7 +273,7 @@ fn untrusted_client_certificate() {
         // A server that does not take it does what it should.
         let mut refused = presented(&[certificate]);
         refused.client = client(ClientCertificate::Rejected, Accepted::No, Evidence::Proven);
-        let judgement = by(&judge, refused);
+        let judgement = by(&mut judge, refused);
         expect(&judgement, Security::Tls, Verdict::Unknown, Some("undetermined-tls"), Outcome::Refused);
         assert_eq!(findings(&judgement), []);
     }
@@ -284,13 +284,13 @@ fn untrusted_client_certificate() {
         authority.der(),
         vec![0x30; 9].into(),
     ] {
-        let judgement = by(&judge, presented(&[certificate]));
+        let judgement = by(&mut judge, presented(&[certificate]));
         expect(&judgement, Security::Mtls, Verdict::Authenticated, None, Outcome::Accepted);
         assert_eq!(findings(&judgement), []);
     }
     let mut cut = presented(&[other.issue(&Wanted::default())]);
     cut.chain_cut = true;
-    assert_eq!(findings(&by(&judge, cut)), [], "what was cut off may lead to the bundle");
+    assert_eq!(findings(&by(&mut judge, cut)), [], "what was cut off may lead to the bundle");
     let without_bundle = judged(presented(&[other.issue(&Wanted::default())]));
     assert_eq!(findings(&without_bundle), [], "no bundle, nothing to lead to");
 }
@@ -301,7 +301,7 @@ fn a_rule_that_is_not_looked_at_weakens_nothing() {
     let off = policy::RuleSettings { severity: None, enabled: false };
     settings.rules.insert("untrusted-client-certificate", off);
     let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32]));
-    let judgement = by(&Judge::new(settings, extractor), presented(&[Wanted::default().self_signed()]));
+    let judgement = by(&mut Judge::new(settings, extractor), presented(&[Wanted::default().self_signed()]));
     expect(&judgement, Security::Mtls, Verdict::Authenticated, None, Outcome::Accepted);
     assert_eq!(findings(&judgement), []);
 }
@@ -381,7 +381,7 @@ fn certificate_expires_soon() {
         assert_eq!(findings(&judged(facts)), []);
     }
     let trust = TrustSettings { expiry_warning: Duration::from_secs(30 * 24 * 3600), ..TrustSettings::default() };
-    let judgement = by(&with(trust), presented(&[issued(year, 20 * DAY)]));
+    let judgement = by(&mut with(trust), presented(&[issued(year, 20 * DAY)]));
     assert_eq!(findings(&judgement), [(rule, Severity::Low)], "the threshold is a setting");
 }
 

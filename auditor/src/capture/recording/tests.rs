@@ -225,8 +225,8 @@ fn what_was_found_out_about_signatures_is_replayed() {
     let issuer = IssuerSettings { issuer: "i".into(), source: KeySource::File(path), algorithms: None };
     let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
     let extractor = || Extractor::new(Settings::default(), FingerprintKey::from_bytes([1; 32]));
-    let live = Judge::new(policy::Settings::default(), extractor().with_verifier(Arc::clone(&verifier)));
-    let other_keys = Judge::new(policy::Settings::default(), extractor().with_verifier(verifier));
+    let mut live = Judge::new(policy::Settings::default(), extractor().with_verifier(Arc::clone(&verifier)));
+    let mut other_keys = Judge::new(policy::Settings::default(), extractor().with_verifier(verifier));
     let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
     for (token, expected, verdict) in [(good, "verified", "weak"), (bad, "bad", "weak")] {
         let head = format!(
@@ -242,7 +242,7 @@ fn what_was_found_out_about_signatures_is_replayed() {
         let kinds: Vec<_> = said["credentials"].as_array().expect("a list").iter().map(|one| &one["kind"]).collect();
         assert_eq!(kinds, ["bearer-jwt", "forwarded-client-cert", "http-signature", "dpop"]);
         // With keys or without, what is masked is not checked again.
-        for judge in [&judge(), &other_keys] {
+        for judge in [&mut judge(), &mut other_keys] {
             let Recorded::Exchange(call, checked) = entry::read(&entry).expect("an entry") else { panic!("a call") };
             assert_eq!(judged(judge.recorded(*call, &checked)), said);
         }
@@ -276,7 +276,7 @@ fn recorded() -> Vec<u8> {
 
 /// Judgements of a recording, and the message it ended with.
 fn replay(bytes: Vec<u8>) -> (Vec<serde_json::Value>, Option<String>) {
-    let judge = judge();
+    let mut judge = judge();
     let mut records = Vec::new();
     let mut recording = match Recording::new("file", Box::new(Cursor::new(bytes))) {
         Ok(recording) => recording,
@@ -302,7 +302,7 @@ fn replay(bytes: Vec<u8>) -> (Vec<serde_json::Value>, Option<String>) {
 
 #[test]
 fn replays_to_the_same_judgements() {
-    let judge = judge();
+    let mut judge = judge();
     let mut expected: Vec<_> = calls().into_iter().map(|call| judged(judge.exchange(call))).collect();
     expected.extend(connections().into_iter().map(|connection| judged(judge.connection(connection))));
     let (actual, end) = replay(recorded());

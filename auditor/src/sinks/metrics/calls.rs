@@ -11,12 +11,14 @@ use std::{
 use super::{
     super::{credential_word, posture::Posture},
     Settings, families,
-    hash::BuildMix,
     histogram::Histogram,
     names::{NameId, Names},
     postures::Postures,
 };
-use crate::judgement::{Judgement, Kind, Outcome, Reporter, Security, Severity, Verdict};
+use crate::{
+    hash::BuildMix,
+    judgement::{Judgement, Kind, Outcome, Reporter, Security, Severity, Verdict},
+};
 
 /// Upper bounds of `auditor_exchange_duration_seconds`.
 const DURATION_BOUNDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];

@@ -59,6 +59,7 @@ fn page() -> String {
     metrics.set_program_run("egress", Duration::from_millis(1));
     metrics.set_tls_libraries("openssl", true, 1);
     metrics.set_tracked("connections", 1, 2);
+    metrics.set_evicted("credentials", 1);
     metrics.set_external("exchange", 1);
     metrics.set_issuer_keys("https://issuer.example", 1, 0);
     metrics.set_sink_dropped("jsonl", 0);

@@ -8,7 +8,6 @@ mod calls;
 #[cfg(test)]
 mod contract;
 mod families;
-mod hash;
 mod histogram;
 mod names;
 mod own;
@@ -144,6 +143,11 @@ impl Metrics {
         let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);
         self.own.tracked.with_label_values(&[kind]).set(gauge(now));
         self.own.tracked_limit.with_label_values(&[kind]).set(gauge(limit));
+    }
+
+    /// How much of `kind` was forgotten for the sake of its limit since the start.
+    pub fn set_evicted(&self, kind: &str, total: u64) {
+        raise(&self.own.evicted.with_label_values(&[kind]), total);
     }
 
     /// Calls or connections (`kind`: `exchange`, `connection`) left alone because an end is not internal, since the start.

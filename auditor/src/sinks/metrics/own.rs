@@ -18,6 +18,7 @@ pub(super) struct Own {
     pub(super) tls_libraries: IntGaugeVec,
     pub(super) tracked: IntGaugeVec,
     pub(super) tracked_limit: IntGaugeVec,
+    pub(super) evicted: IntCounterVec,
     pub(super) external: IntCounterVec,
     pub(super) issuer_keys: IntCounterVec,
     pub(super) sink_dropped: IntCounterVec,
@@ -64,6 +65,7 @@ impl Own {
             tls_libraries: add(registry, IntGaugeVec::new(tls_libraries, &["library", "covered"])?)?,
             tracked: gauge("auditor_tracked", "What the auditor holds in memory now, by kind.")?,
             tracked_limit: gauge("auditor_tracked_limit", "Most that the auditor holds in memory, by kind.")?,
+            evicted: int("auditor_evicted_total", "What the auditor forgot to stay within a limit, by kind.", "kind")?,
             external: int(
                 "auditor_external_total",
                 "Calls and connections left alone because one end is not internal, by kind.",

@@ -4,11 +4,11 @@
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Builds [`Mix`].
-pub(super) type BuildMix = BuildHasherDefault<Mix>;
+pub(crate) type BuildMix = BuildHasherDefault<Mix>;
 
 /// Multiplies and folds, a word at a time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mix(u64);
+pub(crate) struct Mix(u64);
 
 impl Hasher for Mix {
     fn write_u64(&mut self, word: u64) {

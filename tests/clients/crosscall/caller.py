@@ -1,0 +1,9 @@
+"""GETs the URL given with a header, `NAME: VALUE` on standard input, and prints the status."""
+
+import sys
+import urllib.request
+
+name, value = sys.stdin.readline().strip().split(": ", 1)
+request = urllib.request.Request(sys.argv[1], headers={name: value})
+with urllib.request.urlopen(request, timeout=20) as response:
+    print(response.status)
