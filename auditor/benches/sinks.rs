@@ -5,7 +5,7 @@ use std::{hint::black_box, net::IpAddr, sync::Arc};
 use auditor::{
     credentials::{Credential, CredentialKind},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Party, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
+        Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
         Verdict,
     },
     sinks::{
@@ -40,6 +40,7 @@ fn judgements() -> Vec<Judgement> {
             carrier: "header:authorization".into(),
             fingerprint: "9f2c6d41a8b03e57".into(),
             claims: None,
+            custom: None,
         };
         Judgement {
             kind: Kind::Exchange,
@@ -62,6 +63,7 @@ fn judgements() -> Vec<Judgement> {
             outcome: Outcome::Accepted,
             findings: if soft { vec![finding()] } else { Vec::new() },
             deviations: Vec::new(),
+            policy: Policed::default(),
         }
     };
     (0..1000).map(judgement).collect()

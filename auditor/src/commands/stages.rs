@@ -12,7 +12,15 @@ use crate::{
     attribution::network::{DEFAULT_NETWORKS, InternalNetworks, node_addresses},
     config::Config,
     credentials::{self, Extractor, FingerprintKey},
-    policy::{self, Judge, RuleSettings, rules::RULES},
+    pipeline,
+    policy::{
+        self, Judge, RuleSettings,
+        rulebook::{
+            Rulebook,
+            follow::{Follower, Watched, today},
+        },
+        rules::RULES,
+    },
     sinks::report::{self, Report, RuleText},
 };
 
@@ -48,6 +56,26 @@ pub(super) fn file_networks(config: &Config) -> InternalNetworks {
         .map_or_else(InternalNetworks::default, |networks| InternalNetworks::new(networks, Vec::new()))
 }
 
+/// A judge with the policy that the configuration names, and the file as it was then.
+pub(super) fn judge_with_policy(config: &Config) -> Result<(Judge, Option<Watched>), Failure> {
+    let mut judge = judge(config)?;
+    let Some(file) = &config.policy else { return Ok((judge, None)) };
+    let watched = Watched::new(file);
+    let rulebook = Rulebook::load(file, today())?;
+    pipeline::tell_policy(&rulebook);
+    judge.set_policy(rulebook);
+    Ok((judge, Some(watched)))
+}
+
+/// Follows the policy file; SIGHUP has it read at once.
+pub(super) fn follower(watched: Watched) -> Result<Follower, Failure> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&asked))
+        .map_err(|source| Failure::System { action: "catch signals", source })?;
+    Follower::start(watched, asked).map_err(|source| Failure::System { action: "start a thread", source })
+}
+
+/// A judge without a policy.
 pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     let key = match &config.credentials.fingerprint_key_file {
         Some(file) => FingerprintKey::load_or_create(file)?,

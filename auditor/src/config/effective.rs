@@ -30,6 +30,9 @@ impl fmt::Display for Config {
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
         self.write_credentials(f)?;
+        if let Some(policy) = &self.policy {
+            writeln!(f, "policy: {}", quoted(&policy.to_string_lossy()))?;
+        }
         self.write_rules(f)?;
         writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
         self.write_trust(f)?;

@@ -17,10 +17,11 @@ use std::{
 };
 
 pub use error::{ConfigError, Place, nearest};
-pub(crate) use file::reason_of;
+pub(crate) use file::{Kind, document, reason_of, text};
 pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
+pub(crate) use resolve::severity;
 
 use crate::{judgement::Severity, policy::TrustSettings};
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What counts as a credential.
     pub credentials: CredentialConfig,
+    /// The policy file, if there is one.
+    pub policy: Option<PathBuf>,
     /// Changed rules, by id.
     pub rules: BTreeMap<&'static str, RuleConfig>,
     /// Limits on tokens.
@@ -129,6 +132,7 @@ impl Default for Config {
             },
             limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000 },
             credentials: CredentialConfig::default(),
+            policy: None,
             rules: BTreeMap::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },
             trust: TrustSettings::default(),

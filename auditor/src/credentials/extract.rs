@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auditor_wire::exchange::Request;
 
 use super::{
-    Claims, Credential, CredentialKind, FingerprintKey,
+    Claims, Credential, CredentialKind, CustomClaims, FingerprintKey,
     authorization::{self, Scheme, access_key, name_shown, parameter, percent_decoded},
     jwt,
     names::Names,
@@ -104,6 +104,8 @@ pub struct Extractor {
     userinfo: Arc<str>,
     limits: Limits,
     key: FingerprintKey,
+    /// Claims that are kept while a call is judged, besides those that are shown.
+    wanted_claims: Arc<[Arc<str>]>,
 }
 
 impl Extractor {
@@ -139,7 +141,13 @@ impl Extractor {
             parameters.add(&name, (parameter_kind(&name), Arc::from(format!("query:{name}"))));
         }
         let limits = settings.limits;
-        Self { headers, cookies, cookie_endings, parameters, userinfo: Arc::from("userinfo"), limits, key }
+        let (userinfo, wanted_claims) = (Arc::from("userinfo"), Arc::default());
+        Self { headers, cookies, cookie_endings, parameters, userinfo, limits, key, wanted_claims }
+    }
+
+    /// Also keeps these claims of JWTs while a call is judged, by name.
+    pub fn want_claims(&mut self, names: Arc<[Arc<str>]>) {
+        self.wanted_claims = names;
     }
 
     /// The credentials of a request, in the order they stand in it: target first, then headers. A credential that stands
@@ -169,7 +177,7 @@ impl Extractor {
     #[must_use]
     pub fn client_certificate(&self, leaf: Option<&[u8]>) -> Credential {
         let fingerprint = leaf.map(|leaf| self.key.fingerprint(leaf)).unwrap_or_default();
-        Credential { kind: CredentialKind::Mtls, carrier: "tls:client-certificate".into(), fingerprint, claims: None }
+        Credential { kind: CredentialKind::Mtls, carrier: "tls:client-certificate".into(), fingerprint, claims: None, custom: None }
     }
 
     /// Whether [`Self::extract`] looked at all of a request: when it did not, a credential may stand in what was left out.
@@ -244,8 +252,11 @@ impl Found<'_> {
         let same =
             |known: &Credential| known.kind == kind && known.fingerprint == fingerprint && known.carrier == *carrier;
         if !self.credentials.iter().any(same) {
+            let wanted = &self.extractor.wanted_claims;
+            let read = claims.as_ref().filter(|claims| claims.readable && !wanted.is_empty());
+            let custom = read.and_then(|_| CustomClaims::read(secret, wanted)).map(Box::new);
             let claims = claims.map(Box::new);
-            self.credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims });
+            self.credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims, custom });
         }
     }
 

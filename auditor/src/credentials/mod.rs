@@ -9,6 +9,7 @@
 //! - CSRF tokens are no credential; neither are headers that only name a user, such as `x-forwarded-user`.
 
 mod authorization;
+pub mod custom;
 pub mod extract;
 pub mod fingerprint;
 pub mod jwt;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 pub use self::{
+    custom::{CustomClaims, CustomValue},
     extract::{Extractor, Limits, Settings},
     fingerprint::{FingerprintKey, KeyError},
 };
@@ -42,6 +44,9 @@ pub struct Credential {
     /// Claims of a JWT that are safe to show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<Box<Claims>>,
+    /// Further claims of a JWT that a policy asks for. Private: not shown, and gone once the call is judged.
+    #[serde(skip)]
+    pub custom: Option<Box<CustomClaims>>,
 }
 
 /// Kinds of credential.
@@ -74,6 +79,28 @@ pub enum CredentialKind {
     Other,
     /// A session cookie.
     SessionCookie,
+}
+
+impl CredentialKind {
+    /// The word that records and metric labels carry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api-key",
+            Self::AwsSigv4 => "aws-sigv4",
+            Self::Basic => "basic",
+            Self::BearerJwt => "bearer-jwt",
+            Self::BearerOpaque => "bearer-opaque",
+            Self::Digest => "digest",
+            Self::Dpop => "dpop",
+            Self::HttpSignature => "http-signature",
+            Self::InternalJwt => "internal-jwt",
+            Self::Mtls => "mtls",
+            Self::Negotiate => "negotiate",
+            Self::Other => "other",
+            Self::SessionCookie => "session-cookie",
+        }
+    }
 }
 
 /// Kinds of token that say by themselves who issued them.

@@ -10,6 +10,7 @@
 mod checks;
 pub mod examples;
 pub mod route;
+pub mod rulebook;
 pub mod rules;
 mod settings;
 mod tls;
@@ -25,13 +26,18 @@ use auditor_wire::{
     tls::Facts,
 };
 
-use self::{checks::Call, tls::Handshake};
+use self::{
+    checks::Call,
+    rulebook::{RouteUsed, Rulebook},
+    tls::Handshake,
+};
 use crate::{
     attribution::Attributed,
     certificates::Reader,
     credentials::{Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Transport, Verdict,
+        Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Transport,
+        Verdict,
     },
 };
 
@@ -46,6 +52,9 @@ pub struct Judge {
     settings: Settings,
     extractor: Extractor,
     certificates: Reader,
+    rulebook: Rulebook,
+    /// What is judged comes from a recording, which holds only claims that are safe to show.
+    masked: bool,
     external_exchanges: AtomicU64,
     external_connections: AtomicU64,
 }
@@ -56,7 +65,27 @@ impl Judge {
     pub fn new(settings: Settings, extractor: Extractor) -> Self {
         let certificates = Reader::new(&settings.trust.bundles);
         let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { settings, extractor, certificates, external_exchanges, external_connections }
+        let rulebook = Rulebook::default();
+        Self { settings, extractor, certificates, rulebook, masked: false, external_exchanges, external_connections }
+    }
+
+    /// Takes another policy. What waivers of the same name have waived goes on being counted.
+    pub fn set_policy(&mut self, mut rulebook: Rulebook) {
+        rulebook.take_counts_of(&self.rulebook);
+        self.extractor.want_claims(rulebook.custom_claims());
+        self.rulebook = rulebook;
+    }
+
+    /// The policy that is in force.
+    #[must_use]
+    pub fn policy(&self) -> &Rulebook {
+        &self.rulebook
+    }
+
+    /// What is judged comes from a recording: claims beyond those that are safe to show are not in it, and what asks for them
+    /// is undecided.
+    pub fn expect_masked_claims(&mut self) {
+        self.masked = true;
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
@@ -88,12 +117,8 @@ impl Judge {
         let Attributed { observed: exchange, source, destination } = call;
         let outcome = outcome(exchange.response.as_ref());
         let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
-        let Proven { mut credentials, proof, unknown, mut findings } =
-            self.proven(&exchange, on_node, outcome, handshake.as_ref());
-        credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
-        findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
-        self.weigh(&mut findings);
-        let (verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
+        let Weighed { verdict, unknown_reason, credentials, findings, policed } =
+            self.weighed(&exchange, (&source, &destination), on_node, outcome, handshake.as_ref());
         Some(Judgement {
             kind: Kind::Exchange,
             time: time(exchange.time),
@@ -117,7 +142,50 @@ impl Judge {
             outcome,
             findings,
             deviations: deviations(exchange.deviations),
+            policy: policed,
         })
+    }
+
+    /// What a call proves and what is against it, by the rules and by its route of the policy.
+    fn weighed(
+        &self,
+        exchange: &Exchange,
+        (source, destination): (&Party, &Party),
+        on_node: bool,
+        outcome: Outcome,
+        handshake: Option<&Handshake<'_>>,
+    ) -> Weighed {
+        let request = exchange.request.as_ref();
+        let mut call = request.map(|request| rulebook::Call::new(source, destination, request));
+        // A malformed request may have another path to the service.
+        let readable = call.as_ref().filter(|_| exchange.unknown != Some(UnknownReason::Malformed));
+        let route = readable.map_or(RouteUsed::NONE, |call| self.rulebook.route_of(call));
+        let Proven { mut credentials, mut proof, unknown, mut findings } =
+            self.proven(exchange, on_node, outcome, handshake, route.max_lifetime());
+        credentials.extend(handshake.and_then(Handshake::credential).cloned());
+        findings.extend(checks::cors(request, exchange.response.as_ref(), outcome));
+        let mut policed = Policed::default();
+        if let Some(call) = &mut call {
+            let all = self.extractor.looks_at_all(call.request, &credentials);
+            call.unknown = unknown.or((!all).then_some(UnknownReason::HeadTruncated));
+            call.tls_unknown = handshake.is_some_and(|handshake| handshake.unknown().is_some());
+            (call.credentials, call.outcome, call.masked) = (&credentials, outcome, self.masked);
+            call.tls = handshake.map(Handshake::tls);
+            let found = route.measure(call, &self.settings);
+            if found.weak && proof == Proof::Sound {
+                proof = Proof::Weak;
+            }
+            findings.extend(found.findings);
+            policed = found.policed;
+        }
+        route.weigh(&mut findings, &self.settings);
+        let now = unix_seconds(exchange.time);
+        policed.waived = self.rulebook.waive(&mut findings, call.as_ref(), (source, destination), now);
+        drop(call);
+        credentials.iter_mut().for_each(|credential| credential.custom = None);
+        let (verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
+        let verdict = exempt(verdict, &findings, &policed);
+        Weighed { verdict, unknown_reason, credentials, findings, policed }
     }
 
     /// What a call proves, by what is in its request and by the TLS connection that carried it.
@@ -127,6 +195,7 @@ impl Judge {
         on_node: bool,
         outcome: Outcome,
         handshake: Option<&Handshake<'_>>,
+        max_lifetime: Option<Duration>,
     ) -> Proven {
         let mut proven =
             Proven { credentials: Vec::new(), proof: Proof::None, unknown: exchange.unknown, findings: Vec::new() };
@@ -139,6 +208,7 @@ impl Judge {
         let credentials = self.extractor.extract(request);
         let call = Call {
             settings: &self.settings,
+            jwt_lifetime: max_lifetime.unwrap_or(self.settings.jwt_lifetime),
             request,
             response: exchange.response.as_ref(),
             credentials: &credentials,
@@ -173,17 +243,6 @@ impl Judge {
         findings.iter().any(|finding| self.settings.severity(finding.rule, finding.severity).is_some())
     }
 
-    /// Gives findings the severities of the settings and drops those of rules that are not looked at.
-    fn weigh(&self, findings: &mut Vec<Finding>) {
-        findings.retain_mut(|finding| match self.settings.severity(finding.rule, finding.severity) {
-            Some(severity) => {
-                finding.severity = severity;
-                true
-            }
-            None => false,
-        });
-    }
-
     /// Judges a connection without readable calls. Of TLS it says what the client proved and whether the server went on; of
     /// any other its verdict is `unknown` and its outcome `unanswered`: what a callee did with what cannot be read is not known.
     ///
@@ -214,9 +273,12 @@ impl Judge {
             outcome: Outcome::Unanswered,
             findings: Vec::new(),
             deviations: Vec::new(),
+            policy: Policed::default(),
         };
         match &connection.protocol {
-            Protocol::Tls(facts) => self.tls(&mut judgement, self.handshake(facts, connection.time)),
+            Protocol::Tls(facts) => {
+                self.tls(&mut judgement, self.handshake(facts, connection.time), unix_seconds(connection.time));
+            }
             Protocol::Http2 => {
                 (judgement.protocol, judgement.transport) = ("http/2", bare(Security::Plaintext));
                 judgement.unknown_reason = Some(UnknownReason::Http2.as_str());
@@ -226,17 +288,36 @@ impl Judge {
         Some(judgement)
     }
 
-    fn tls(&self, judgement: &mut Judgement, handshake: Handshake<'_>) {
+    fn tls(&self, judgement: &mut Judgement, handshake: Handshake<'_>, now: i64) {
         let weak = self.weakens(&handshake.defects());
         let (verdict, reason) = handshake.verdict(weak);
         judgement.protocol = "tls";
         (judgement.verdict, judgement.unknown_reason) = (verdict, reason.map(UnknownReason::as_str));
         judgement.outcome = handshake.outcome();
-        judgement.findings = handshake.findings();
-        self.weigh(&mut judgement.findings);
+        let Judgement { source, destination, findings, outcome, .. } = &mut *judgement;
+        let route = self.rulebook.connection_route_of(source, destination);
+        let found = route.measure_connection(source, handshake.is_anonymous(), *outcome, &self.settings);
+        *findings = handshake.findings();
+        findings.extend(found.findings);
+        route.weigh(findings, &self.settings);
+        let waived = self.rulebook.waive(findings, None, (source, destination), now);
+        judgement.policy = Policed { waived, ..found.policed };
+        if found.weak && judgement.verdict == Verdict::Authenticated {
+            judgement.verdict = Verdict::Weak;
+        }
+        judgement.verdict = exempt(judgement.verdict, &judgement.findings, &judgement.policy);
         judgement.credentials.extend(handshake.credential().cloned());
         judgement.transport = handshake.into_transport();
     }
+}
+
+/// What a call proves and what is against it.
+struct Weighed {
+    verdict: Verdict,
+    unknown_reason: Option<UnknownReason>,
+    credentials: Vec<Credential>,
+    findings: Vec<Finding>,
+    policed: Policed,
 }
 
 /// What a call proves.
@@ -269,6 +350,12 @@ fn verdict(proof: Proof, unknown: Option<UnknownReason>, request_seen: bool) -> 
         (None, Proof::None) if request_seen => (Verdict::Unauthenticated, None),
         (None, Proof::None) => (Verdict::Unknown, Some(UnknownReason::MidStream)),
     }
+}
+
+/// `exempt` where all that was against a call is waived. What is proven, and what is not known, stays what it is.
+fn exempt(verdict: Verdict, findings: &[Finding], policed: &Policed) -> Verdict {
+    let against = matches!(verdict, Verdict::Weak | Verdict::Unauthenticated);
+    if against && findings.is_empty() && !policed.waived.is_empty() { Verdict::Exempt } else { verdict }
 }
 
 fn outcome(response: Option<&Response>) -> Outcome {

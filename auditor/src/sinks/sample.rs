@@ -8,7 +8,7 @@ use crate::{
     certificates::{Certificate, Chain, SpiffeId, Trust},
     credentials::{Claims, Credential, CredentialKind},
     judgement::{
-        ClientProof, Finding, Judgement, Kind, Outcome, Party, Process, Reporter, RequestFacts, ResponseFacts,
+        ClientProof, Finding, Judgement, Kind, Outcome, Party, Policed, Process, Reporter, RequestFacts, ResponseFacts,
         Security, Severity, Tls, Transport, Verdict,
     },
 };
@@ -34,7 +34,7 @@ pub(crate) fn party(address: &str, port: u16, workload: Option<&str>) -> Party {
 }
 
 pub(crate) fn credential(kind: CredentialKind, carrier: &str) -> Credential {
-    Credential { kind, carrier: carrier.into(), fingerprint: "9f2c6d41a8b03e57".into(), claims: None }
+    Credential { kind, carrier: carrier.into(), fingerprint: "9f2c6d41a8b03e57".into(), claims: None, custom: None }
 }
 
 pub(crate) fn finding(rule: &'static str, severity: Severity, detail: &str) -> Finding {
@@ -59,6 +59,7 @@ pub(crate) fn unauthenticated() -> Judgement {
         outcome: Outcome::Accepted,
         findings: vec![finding("unauthenticated-call", Severity::High, "no proof of identity, answered 200")],
         deviations: Vec::new(),
+        policy: Policed::default(),
     }
 }
 

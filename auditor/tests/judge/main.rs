@@ -8,6 +8,7 @@ mod certificates;
 mod connections;
 mod extraction;
 mod inside_tls;
+mod policy;
 mod rules;
 mod tls;
 
