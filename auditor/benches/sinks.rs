@@ -5,8 +5,8 @@ use std::{hint::black_box, net::IpAddr, sync::Arc};
 use auditor::{
     credentials::{Credential, CredentialKind},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
-        Verdict,
+        Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity,
+        Transport, Verdict,
     },
     sinks::{
         Look, Sink,

@@ -24,12 +24,12 @@ use auditor_wire::{
     tracker::Tracker,
 };
 
+pub use self::{outputs::Outputs, policy::tell_policy, queue::WhenFull};
 use self::{
     outputs::Recordings,
     policy::{PolicyKeeper, tell_waivers},
     queue::Queue,
 };
-pub use self::{outputs::Outputs, policy::tell_policy, queue::WhenFull};
 use crate::{
     attribution::{Attributed, Attributor, network::InternalNetworks},
     capture::{

@@ -12,7 +12,7 @@ use super::{Failure, live, logging, quiet_when_closed, rule_ids, stages, watch::
 use crate::{
     cli::RunArgs,
     config::{Config, resolve},
-    pipeline::{Control, Outputs, Pipeline, Source, WhenFull},
+    pipeline::{Control, Outputs, Pipeline, Source, WhenFull, tell_policy},
     policy::{Judge, rulebook::follow::Follower},
     server::{Health, Server},
     sinks::{
@@ -25,6 +25,9 @@ pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let config = resolve(&arguments.common, &arguments.live, &arguments.serve, &rule_ids())?;
     logging::start(config.log);
     let (judge, policy) = stages::judge_with_policy(&config)?;
+    if policy.is_some() {
+        tell_policy(judge.policy());
+    }
     let follower = policy.map(stages::follower).transpose()?;
     let metrics = Arc::new(Metrics::new(metrics::Settings {
         series_limit: config.limits.series,

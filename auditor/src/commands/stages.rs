@@ -12,7 +12,6 @@ use crate::{
     attribution::network::{DEFAULT_NETWORKS, InternalNetworks, node_addresses},
     config::Config,
     credentials::{self, Extractor, FingerprintKey},
-    pipeline,
     policy::{
         self, Judge, RuleSettings,
         rulebook::{
@@ -62,7 +61,6 @@ pub(super) fn judge_with_policy(config: &Config) -> Result<(Judge, Option<Watche
     let Some(file) = &config.policy else { return Ok((judge, None)) };
     let watched = Watched::new(file);
     let rulebook = Rulebook::load(file, today())?;
-    pipeline::tell_policy(&rulebook);
     judge.set_policy(rulebook);
     Ok((judge, Some(watched)))
 }

@@ -44,6 +44,7 @@ credentials:
   session_cookies: [sid]
   query_parameters: [token]
   fingerprint_key_file: key
+policy: policy.yaml
 rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
@@ -70,6 +71,7 @@ log: { level: debug, format: json }
     assert_eq!(config.credentials.session_cookies, ["sid"]);
     assert_eq!(config.credentials.query_parameters, ["token"]);
     assert_eq!(config.credentials.fingerprint_key_file, Some("key".into()));
+    assert_eq!(config.policy, Some("policy.yaml".into()));
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });
     assert_eq!(config.jwt.max_lifetime, Duration::from_secs(900));

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for_is_kept() {
-        let payload = r#"{"tenant":"acme","level":3,"vip":true,"groups":["a","b"],"secret":"x","nothing":null,"o":{"a":1}}"#;
+        let payload =
+            r#"{"tenant":"acme","level":3,"vip":true,"groups":["a","b"],"secret":"x","nothing":null,"o":{"a":1}}"#;
         let claims = read(payload, &["tenant", "level", "vip", "groups", "nothing", "o", "missing"]).expect("readable");
         assert_eq!(claims.get("tenant"), Some(&CustomValue::Text(Zeroizing::new("acme".to_owned()))));
         assert_eq!(claims.get("level"), Some(&CustomValue::Number(3)));
@@ -179,7 +180,8 @@ mod tests {
     fn what_is_long_is_not_kept() {
         let long = "x".repeat(TEXT_LIMIT + 1);
         let many = (0..17).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(",");
-        let claims = read(&format!(r#"{{"a":"{long}","b":[{many}],"c":[["x"]]}}"#), &["a", "b", "c"]).expect("readable");
+        let claims =
+            read(&format!(r#"{{"a":"{long}","b":[{many}],"c":[["x"]]}}"#), &["a", "b", "c"]).expect("readable");
         assert_eq!(["a", "b", "c"].map(|name| claims.get(name)), [Some(&CustomValue::Unread); 3]);
         assert_eq!(read("no json", &["a"]), None);
     }

@@ -177,7 +177,13 @@ impl Extractor {
     #[must_use]
     pub fn client_certificate(&self, leaf: Option<&[u8]>) -> Credential {
         let fingerprint = leaf.map(|leaf| self.key.fingerprint(leaf)).unwrap_or_default();
-        Credential { kind: CredentialKind::Mtls, carrier: "tls:client-certificate".into(), fingerprint, claims: None, custom: None }
+        Credential {
+            kind: CredentialKind::Mtls,
+            carrier: "tls:client-certificate".into(),
+            fingerprint,
+            claims: None,
+            custom: None,
+        }
     }
 
     /// Whether [`Self::extract`] looked at all of a request: when it did not, a credential may stand in what was left out.

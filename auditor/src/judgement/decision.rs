@@ -163,7 +163,9 @@ impl Serialize for Resource<'_> {
         let Some(request) = request else { return serializer.serialize_none() };
         match &destination.workload {
             Some(name) => serializer.collect_str(&format_args!("{} {name} {}", request.method, request.route)),
-            None => serializer.collect_str(&format_args!("{} {} {}", request.method, destination.address, request.route)),
+            None => {
+                serializer.collect_str(&format_args!("{} {} {}", request.method, destination.address, request.route))
+            }
         }
     }
 }

@@ -198,7 +198,10 @@ impl Serialize for Judgement {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let exchange = self.kind == Kind::Exchange;
         let waived = &self.policy.waived;
-        let fields = 12 + if exchange { 2 } else { 0 } + usize::from(!self.deviations.is_empty()) + usize::from(!waived.is_empty());
+        let fields = 12
+            + if exchange { 2 } else { 0 }
+            + usize::from(!self.deviations.is_empty())
+            + usize::from(!waived.is_empty());
         let mut record = serializer.serialize_struct("Judgement", fields)?;
         record.serialize_field("kind", &self.kind)?;
         record.serialize_field("time", &Microseconds(self.time))?;

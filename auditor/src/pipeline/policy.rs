@@ -95,3 +95,60 @@ fn tell(rulebook: &Rulebook, today: Date, states: &[WaiverState]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::Path,
+        sync::{Arc, atomic::AtomicBool},
+    };
+
+    use super::*;
+    use crate::{
+        credentials::{Extractor, FingerprintKey},
+        policy::rulebook::follow::Watched,
+        sinks::metrics,
+    };
+
+    fn parsed(text: &str) -> Reread {
+        Rulebook::parse(Path::new("policy.yaml"), text, today())
+    }
+
+    #[test]
+    fn a_wrong_file_changes_nothing_and_a_right_one_applies() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("policy.yaml");
+        fs::write(&file, "version: 1\n").expect("written");
+        let follower = Follower::start(Watched::new(&file), Arc::new(AtomicBool::new(false))).expect("starts");
+        let extractor = Extractor::new(crate::credentials::Settings::default(), FingerprintKey::from_bytes([7; 32]));
+        let mut judge = Judge::new(crate::policy::Settings::default(), extractor);
+        judge.set_policy(parsed("version: 1\nroutes:\n  - name: old\n").expect("valid"));
+        let old = judge.policy().digest().to_owned();
+        let mut keeper = PolicyKeeper::new(follower);
+        let metrics = Metrics::new(metrics::Settings::default());
+        let page = |keeper: &PolicyKeeper, judge: &Judge| {
+            keeper.figures(judge, &metrics);
+            metrics.render()
+        };
+
+        keeper.take(parsed("version: 1\nroutes:\n  - nam: new\n"), &mut judge);
+        assert_eq!(judge.policy().route_names().map(|name| &**name).collect::<Vec<_>>(), ["old"]);
+        let text = page(&keeper, &judge);
+        for line in [
+            "auditor_policy_reloads_total{result=\"error\"} 1",
+            "auditor_policy_reloads_total{result=\"ok\"} 0",
+            &format!("auditor_policy_info{{digest=\"{old}\"}} 1"),
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+
+        let waiver = "waivers:\n  - {name: w, match: {path: /a}, owner: me, reason: x, expires: 2020-01-01}\n";
+        keeper.take(parsed(&format!("version: 1\nroutes:\n  - name: new\n{waiver}")), &mut judge);
+        assert_eq!(judge.policy().route_names().map(|name| &**name).collect::<Vec<_>>(), ["new"]);
+        let text = page(&keeper, &judge);
+        assert!(text.contains("auditor_policy_reloads_total{result=\"ok\"} 1"), "{text}");
+        assert!(text.contains("auditor_waivers{name=\"w\",state=\"expired\"} 1"), "{text}");
+        assert!(!text.contains(&old), "{text}");
+    }
+}

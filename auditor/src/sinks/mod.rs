@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub use escape::Escaped;
+pub(crate) use escape::shortened;
 pub use look::Look;
 pub use posture::Posture;
 

@@ -8,7 +8,7 @@ mod certificates;
 mod connections;
 mod extraction;
 mod inside_tls;
-mod policy;
+mod policy_file;
 mod rules;
 mod tls;
 

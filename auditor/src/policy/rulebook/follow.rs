@@ -147,7 +147,10 @@ mod tests {
         fs::write(&other, "version: 2\n").expect("written");
         fs::rename(&other, &target).expect("renamed");
         let error = watched.reread(false).expect("changed").expect_err("wrong").to_string();
-        assert!(error.ends_with("policy.yaml:1:10: version `2` is not known; write `version: 1`, or take a newer auditor"), "{error}");
+        assert!(
+            error.ends_with("policy.yaml:1:10: version `2` is not known; write `version: 1`, or take a newer auditor"),
+            "{error}"
+        );
         fs::remove_file(&target).expect("removed");
         assert!(watched.reread(false).expect("gone").is_err());
         assert!(watched.reread(false).is_none(), "said once");

@@ -12,22 +12,20 @@ mod raw;
 mod read;
 mod require;
 mod ruled;
-#[cfg(test)]
-mod tests;
 mod waiver;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
 use jiff::civil::Date;
 
+pub(in crate::policy) use self::ruled::{Call, RouteUsed};
+pub use self::waiver::{WaiverState, WaiverStatus};
 use self::{
     condition::Condition,
     pattern::{Fit, Methods, PathPattern, Segments, Selector},
     require::Require,
     waiver::Waiver,
 };
-pub(in crate::policy) use self::ruled::{Call, RouteUsed};
-pub use self::waiver::{WaiverState, WaiverStatus};
 use crate::{
     config::ConfigError,
     judgement::{Party, Severity, Waived},
@@ -90,7 +88,9 @@ impl Target {
     }
 
     fn fits_parties(&self, source: &Party, destination: &Party) -> Fit {
-        let fit = |selectors: &[Selector], party| if selectors.is_empty() { Fit::Yes } else { pattern::any(selectors, party) };
+        let fit = |selectors: &[Selector], party| {
+            if selectors.is_empty() { Fit::Yes } else { pattern::any(selectors, party) }
+        };
         match (fit(&self.destination, destination), fit(&self.source, source)) {
             (Fit::No, _) | (_, Fit::No) => Fit::No,
             (Fit::Yes, Fit::Yes) => Fit::Yes,
@@ -146,6 +146,12 @@ impl Rulebook {
         custom.dedup();
         let custom_claims = custom.into_iter().map(Arc::from).collect();
         Self { routes, builtin, by_segment, other, waivers, custom_claims, digest }
+    }
+
+    /// Whether a file holds a policy, by its keys. What cannot be read holds none: who reads it says why.
+    #[must_use]
+    pub fn is_in(file: &Path) -> bool {
+        read::is_policy(file)
     }
 
     /// Names of the routes of the file, in order.

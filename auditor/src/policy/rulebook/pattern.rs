@@ -136,7 +136,8 @@ impl PathPattern {
     }
 
     pub(super) fn matches(&self, path: &Segments<'_>) -> bool {
-        let long_enough = path.all.len() == self.parts.len() && !path.cut || self.rest && path.all.len() >= self.parts.len();
+        let long_enough =
+            path.all.len() == self.parts.len() && !path.cut || self.rest && path.all.len() >= self.parts.len();
         long_enough
             && self.parts.iter().zip(&path.all).all(|(part, segment)| match part {
                 Part::Literal(text) => **text == **segment,
@@ -154,7 +155,9 @@ impl Part {
             "." | ".." => Err("`.` and `..` never reach a service; write the path they lead to".to_owned()),
             _ => match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
                 Some(name) if is_name(name) => Ok(Self::Captured(name.into())),
-                Some(_) => Err(format!("`{segment}` is no capture; write a name in letters, digits and `_`: {{tenant}}")),
+                Some(_) => {
+                    Err(format!("`{segment}` is no capture; write a name in letters, digits and `_`: {{tenant}}"))
+                }
                 None if segment.contains(['*', '{', '}', '?', '#', ';']) => Err(format!(
                     "`{segment}` mixes text and pattern; a segment is text, `*`, `{{name}}` or, at the end, `**`"
                 )),

@@ -7,28 +7,35 @@ pub(super) fn within(text: &str, line: u64, column: u64, offset: usize) -> (u64,
 }
 
 fn find(text: &str, line: u64, column: u64, offset: usize) -> Option<(u64, u64)> {
+    let lines: Vec<&str> = text.lines().collect();
     let number = usize::try_from(line).ok()?.checked_sub(1)?;
     let before = usize::try_from(column).ok()?.checked_sub(1)?;
-    let mut lines = text.lines().skip(number);
-    let first: Vec<char> = lines.next()?.chars().skip(before).collect();
+    let first: Vec<char> = lines.get(number)?.chars().skip(before).collect();
+    let header =
+        number.checked_sub(1).and_then(|above| lines.get(above)).and_then(|above| above.split_whitespace().last());
     match first.first()? {
         quote @ ('\'' | '"') => Some((line, column + u64::try_from(quoted(&first[1..], *quote, offset)? + 1).ok()?)),
-        '|' | '>' => {
-            let rest: Vec<&str> = lines.collect();
-            let indent = rest.iter().find(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len())?;
-            let mut left = offset;
-            for (at, content) in rest.iter().enumerate() {
-                let length = content.get(indent..).unwrap_or_default().chars().count();
-                if left <= length {
-                    return Some((line + 1 + u64::try_from(at).ok()?, u64::try_from(indent + left + 1).ok()?));
-                }
-                left -= length + 1;
-            }
-            None
-        }
+        '|' | '>' => block(&lines, number + 1, offset),
+        // Parsers tell where the text of a block begins, not its header.
+        _ if header.is_some_and(|word| word.starts_with(['|', '>'])) => block(&lines, number, offset),
         _ if offset <= first.len() => Some((line, column + u64::try_from(offset).ok()?)),
         _ => None,
     }
+}
+
+/// Where a character of a block scalar stands, whose text begins on the line of this index.
+fn block(lines: &[&str], first: usize, offset: usize) -> Option<(u64, u64)> {
+    let lines = lines.get(first..)?;
+    let indent = lines.iter().find(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len())?;
+    let mut left = offset;
+    for (at, content) in lines.iter().enumerate() {
+        let length = content.get(indent..).unwrap_or_default().chars().count();
+        if left <= length {
+            return Some((u64::try_from(first + at + 1).ok()?, u64::try_from(indent + left + 1).ok()?));
+        }
+        left -= length + 1;
+    }
+    None
 }
 
 /// Raw characters before the character `offset` of a quoted scalar.
@@ -55,6 +62,7 @@ mod tests {
             (2, 4, 5, (2, 11)),
             (3, 4, 4, (3, 10)),
             (4, 4, 4, (6, 3)),
+            (5, 3, 4, (6, 3)),
             (7, 4, 4, (9, 5)),
             (1, 4, 99, (1, 4)),
             (99, 1, 0, (99, 1)),

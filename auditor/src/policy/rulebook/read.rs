@@ -62,6 +62,18 @@ pub(super) fn parse(file: &Path, text: &str, today: Date) -> Result<Rulebook, Co
     Ok(rulebook)
 }
 
+/// Whether a file has keys at its top that only a policy has.
+pub(super) fn is_policy(file: &Path) -> bool {
+    let Ok(text) = config::text(file, POLICY) else { return false };
+    let keys = ["version", "routes", "waivers"];
+    let is_key = |line: &str| {
+        let line = line.trim_start_matches(['{', ' ']).trim_matches('"');
+        keys.iter()
+            .any(|key| line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', ' ']).starts_with(':')))
+    };
+    text.lines().filter(|line| !line.starts_with([' ', '\t', '#', '-'])).any(is_key)
+}
+
 struct Reader<'a> {
     file: &'a Path,
     text: &'a str,
@@ -106,9 +118,9 @@ impl Reader<'_> {
 
     fn target(&self, raw: Option<&RawMatch>) -> Result<Target, ConfigError> {
         let Some(RawMatch { source, destination, methods, path }) = raw else { return Ok(Target::default()) };
-        let path = path.as_ref().map(|path| {
-            PathPattern::parse(&path.value).map_err(|problem| self.value(path, "match.path", problem))
-        });
+        let path = path
+            .as_ref()
+            .map(|path| PathPattern::parse(&path.value).map_err(|problem| self.value(path, "match.path", problem)));
         Ok(Target {
             source: self.many("match.source", source, Selector::parse)?,
             destination: self.many("match.destination", destination, Selector::parse)?,
@@ -192,14 +204,21 @@ impl Reader<'_> {
         let latest = self.today.saturating_add(LONGEST_DAYS.days());
         let Some(text) = text else {
             let reason = format!("waiver `{name}` has no expiry");
-            return Err(self.wrong(waiver, reason, format!("write its last day, at most {latest}: `expires: {latest}`")));
+            return Err(self.wrong(
+                waiver,
+                reason,
+                format!("write its last day, at most {latest}: `expires: {latest}`"),
+            ));
         };
         let date: Date = text.value.parse().map_err(|_| {
-            let problem = format!("`{}` is not a day; write year, month and day, such as {latest}", value::shown(&text.value));
+            let problem =
+                format!("`{}` is not a day; write year, month and day, such as {latest}", value::shown(&text.value));
             self.value(text, "expires", problem)
         })?;
         if date > latest {
-            let problem = format!("{date} is more than {LONGEST_DAYS} days ahead; write at most {latest}, and look at it again then");
+            let problem = format!(
+                "{date} is more than {LONGEST_DAYS} days ahead; write at most {latest}, and look at it again then"
+            );
             return Err(self.value(text, "expires", problem));
         }
         Ok(date)
@@ -233,17 +252,29 @@ impl Reader<'_> {
 
     /// The line that names something a second time; 0 where it cannot be told.
     fn second_line_of(&self, name: &str) -> u64 {
-        let names = |line: &&str| line.split(|c: char| " :,{}'\"".contains(c)).any(|word| word == name) && line.contains("name");
+        let names = |line: &&str| {
+            line.split(|c: char| " :,{}'\"".contains(c)).any(|word| word == name) && line.contains("name")
+        };
         let numbered = (1..).zip(self.text.lines());
         numbered.filter(|(_, line)| names(line)).map(|(number, _)| number).nth(1).unwrap_or_default()
     }
 
-    fn list<T>(&self, key: &str, list: &List, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ConfigError> {
+    fn list<T>(
+        &self,
+        key: &str,
+        list: &List,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
         let parse = |text: &Spanned<String>| parse(&text.value).map_err(|problem| self.value(text, key, problem));
         list.as_deref().unwrap_or_default().iter().map(parse).collect()
     }
 
-    fn many<T>(&self, key: &str, many: &Many, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ConfigError> {
+    fn many<T>(
+        &self,
+        key: &str,
+        many: &Many,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
         let Some(many) = many else { return Ok(Vec::new()) };
         many.value.0.iter().map(|text| parse(text).map_err(|problem| self.value(many, key, problem))).collect()
     }

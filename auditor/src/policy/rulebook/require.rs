@@ -106,7 +106,8 @@ impl Require {
     /// Measures credentials that count as a proof; there is at least one. One that meets everything suffices: what is
     /// against the call is what is against the best.
     pub(super) fn measure(&self, credentials: &[&Credential], complete: bool) -> Measured {
-        let of_kind = |credential: &&&Credential| self.proof.is_empty() || self.proof.iter().any(|kind| kind.is(credential));
+        let of_kind =
+            |credential: &&&Credential| self.proof.is_empty() || self.proof.iter().any(|kind| kind.is(credential));
         let fitting = credentials.iter().filter(of_kind);
         let measured = fitting.map(|credential| self.credential(credential));
         let best = measured.min_by_key(|measured| (measured.unmet.len(), measured.undecided.is_some()));
@@ -158,13 +159,16 @@ impl Require {
 
     fn claims(&self, claims: &Claims, carrier: &str, measured: &mut Measured) {
         let issuer = claims.iss.as_slice();
-        let checks = [(JWT_ISSUER, "issuer", &self.issuers, issuer), (JWT_AUDIENCE, "audience", &self.audiences, &claims.aud)];
+        let checks =
+            [(JWT_ISSUER, "issuer", &self.issuers, issuer), (JWT_AUDIENCE, "audience", &self.audiences, &claims.aud)];
         for (rule, what, wanted, had) in checks {
             match one_of(wanted, had) {
                 Some(true) => {}
                 None => measured.undecided = Some("a claim was not read whole"),
                 Some(false) if had.is_empty() => {
-                    measured.unmet.push(Unmet { rule, detail: format!("no {what} in {carrier}, {} required", listed(wanted)) });
+                    measured
+                        .unmet
+                        .push(Unmet { rule, detail: format!("no {what} in {carrier}, {} required", listed(wanted)) });
                 }
                 Some(false) => {
                     let detail = format!("another {what} in {carrier}, {} required", listed(wanted));
@@ -192,7 +196,8 @@ fn one_of(wanted: &[Box<str>], had: &[Box<str>]) -> Option<bool> {
     if had.iter().any(|had| is_whole(had) && wanted.contains(had)) {
         return Some(true);
     }
-    let may_be = |had: &Box<str>| !is_whole(had) && wanted.iter().any(|wanted| shown_within(wanted, CLAIM_BYTES) == *had);
+    let may_be =
+        |had: &Box<str>| !is_whole(had) && wanted.iter().any(|wanted| shown_within(wanted, CLAIM_BYTES) == *had);
     if had.len() >= LIST_LIMIT || had.iter().any(may_be) { None } else { Some(false) }
 }
 

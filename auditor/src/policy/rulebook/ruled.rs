@@ -5,8 +5,9 @@ use std::time::Duration;
 use auditor_wire::exchange::{Request, UnknownReason};
 
 use super::{
-    Fit, Route, Rulebook, Segments, Waived, pattern,
+    Fit, Route, Rulebook, Segments, Waived,
     condition::{Facts, Held},
+    pattern,
     require::{Measured, Unmet},
 };
 use crate::{
@@ -204,7 +205,9 @@ impl Route {
                 policed.undecided = Some(WORKLOAD_UNKNOWN);
                 Vec::new()
             }
-            Fit::No => vec![Unmet { rule: POLICY_VIOLATION, detail: "the caller is not among those that may call".to_owned() }],
+            Fit::No => {
+                vec![Unmet { rule: POLICY_VIOLATION, detail: "the caller is not among those that may call".to_owned() }]
+            }
         }
     }
 
@@ -257,6 +260,10 @@ impl Route {
                 Held::No(reason) => why = why.or(Some(reason)),
                 Held::Undecided(reason) => undecided = Some(reason),
             }
+        }
+        // Another credential may stand in what was not seen.
+        if why.is_some() && call.unknown.is_some() && condition.asks_for_credential() {
+            undecided = undecided.or(Some("not everything that proves was seen"));
         }
         if undecided.is_some() {
             policed.undecided = policed.undecided.or(undecided);

@@ -36,7 +36,9 @@ pub(super) fn render_markdown(text: &mut String, waivers: &[WaiverStatus]) {
     if waivers.is_empty() {
         return;
     }
-    text.push_str("\n## Waivers\n\n| Waiver | State | Until | Findings waived | Owner | Reason |\n|---|---|---|---:|---|---|\n");
+    text.push_str(
+        "\n## Waivers\n\n| Waiver | State | Until | Findings waived | Owner | Reason |\n|---|---|---|---:|---|---|\n",
+    );
     for waiver in sorted(waivers) {
         let note = &waiver.note;
         let cells = [

@@ -76,16 +76,8 @@ const CLAIMS: [(&str, fn() -> Type); 9] = [
 ];
 
 /// Records.
-pub(super) const RECORDS: [&str; 8] = [
-    "source",
-    "destination",
-    "request",
-    "path",
-    "transport",
-    "transport.client_certificate",
-    "credential",
-    "claims",
-];
+pub(super) const RECORDS: [&str; 8] =
+    ["source", "destination", "request", "path", "transport", "transport.client_certificate", "credential", "claims"];
 
 /// Whether a claim is read of every token.
 pub(super) fn is_registered(claim: &str) -> bool {

@@ -139,7 +139,7 @@ impl Facts<'_> {
 
     fn claim(&self, name: &str) -> Known<Datum<'_>> {
         let Some(credential) = self.credential else { return self.absent() };
-        let Some(claims) = credential.claims.as_deref() else { return Known::Absent };
+        let Some(claims) = credential.claims.as_deref() else { return self.absent() };
         if !claims.readable {
             return Known::Unknown;
         }

@@ -9,10 +9,7 @@ mod types;
 
 use std::sync::{Arc, LazyLock};
 
-use cel::{
-    Context, Env, ExecutionError, IdedExpr, Value,
-    common::types::CelBool,
-};
+use cel::{Context, Env, ExecutionError, IdedExpr, Value, common::types::CelBool};
 
 pub(in crate::policy) use self::facts::Facts;
 use self::{

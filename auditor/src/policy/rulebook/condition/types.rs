@@ -59,7 +59,9 @@ fn leftmost(node: &IdedExpr) -> u64 {
     match &node.expr {
         Expr::Select(select) if select.operand.id > 0 => leftmost(&select.operand),
         Expr::Call(CallExpr { target: Some(target), .. }) => leftmost(target),
-        Expr::Call(CallExpr { func_name, args, .. }) if func_name.starts_with('_') => args.first().map_or(node.id, leftmost),
+        Expr::Call(CallExpr { func_name, args, .. }) if func_name.starts_with('_') => {
+            args.first().map_or(node.id, leftmost)
+        }
         _ => node.id,
     }
 }
@@ -98,7 +100,9 @@ impl<'a> Checker<'a> {
                 LiteralValue::Int(_) | LiteralValue::UInt(_) => Ok(Type::Int),
                 LiteralValue::Double(_) => Ok(Type::Double),
                 LiteralValue::String(_) => Ok(Type::Text),
-                LiteralValue::Null => fault(node, "nothing is null here", "ask whether it is there: `has(claims.tenant)`"),
+                LiteralValue::Null => {
+                    fault(node, "nothing is null here", "ask whether it is there: `has(claims.tenant)`")
+                }
                 LiteralValue::Bytes(_) => fault(node, "bytes are not taken", "write text: \"...\""),
             },
             Expr::Ident(name) => self.name(node, name),
@@ -201,12 +205,13 @@ impl<'a> Checker<'a> {
                 self.comparable(node, one, other)?;
                 Ok(Type::Bool)
             }
-            (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [one, other]) => {
-                match self.comparable(node, one, other)? {
-                    Type::Int | Type::Double | Type::Text | Type::Dyn => Ok(Type::Bool),
-                    of => fault(one, format!("{} has no order", of.name()), "compare numbers or texts"),
-                }
-            }
+            (
+                operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
+                [one, other],
+            ) => match self.comparable(node, one, other)? {
+                Type::Int | Type::Double | Type::Text | Type::Dyn => Ok(Type::Bool),
+                of => fault(one, format!("{} has no order", of.name()), "compare numbers or texts"),
+            },
             (operators::ADD, [one, other]) => self.add(node, one, other),
             (operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO, [one, other]) => {
                 let kind = self.expect(one, &[Type::Int, Type::Double])?;
@@ -290,10 +295,14 @@ impl<'a> Checker<'a> {
         let (left, right) = (self.of(one)?, self.of(other)?);
         match (&left, &right) {
             (Type::List(_), Type::List(_)) if gathers => Ok(left),
-            (Type::List(_), _) => fault(node, "lists are not joined here", "ask each list by itself and join with `||`"),
+            (Type::List(_), _) => {
+                fault(node, "lists are not joined here", "ask each list by itself and join with `||`")
+            }
             (Type::Text, Type::Text | Type::Dyn) | (Type::Dyn, Type::Text) => Ok(Type::Text),
             (Type::Int | Type::Double, _) if alike(&left, &right) => Ok(left),
-            _ => fault(node, format!("{} and {} cannot be added", left.name(), right.name()), "add what is of one type"),
+            _ => {
+                fault(node, format!("{} and {} cannot be added", left.name(), right.name()), "add what is of one type")
+            }
         }
     }
 

@@ -44,7 +44,13 @@ fn bare(line: &str) -> String {
 }
 
 /// A call on the node from `shop/web` to `shop/orders`.
-fn judged_between(judge: &Judge, request: &str, response: &str, source: Option<&str>, destination: Option<&str>) -> Judgement {
+fn judged_between(
+    judge: &Judge,
+    request: &str,
+    response: &str,
+    source: Option<&str>,
+    destination: Option<&str>,
+) -> Judgement {
     let mut call = call(request, response);
     call.observed.wire.local = "127.0.0.1:50000".parse().expect("an address");
     call.source.workload = source.map(Arc::from);
@@ -126,7 +132,10 @@ fn another_caller_or_kind_of_proof_is_a_violation() {
     assert!(rules(&judgement).contains(&("policy-violation", Severity::Critical)), "{:?}", judgement.findings);
     assert!(judgement.findings.iter().any(|finding| finding.detail.contains("jwt is required; the call has basic")));
     let nobody = judged(&judge, &bare("GET /tenants/acme/orders/7"), OK);
-    assert_eq!((nobody.verdict, rules(&nobody)), (Verdict::Unauthenticated, vec![("unauthenticated-call", Severity::High)]));
+    assert_eq!(
+        (nobody.verdict, rules(&nobody)),
+        (Verdict::Unauthenticated, vec![("unauthenticated-call", Severity::High)])
+    );
 }
 
 #[test]
@@ -147,7 +156,8 @@ fn what_was_not_seen_is_never_found() {
 fn a_recording_leaves_conditions_over_private_claims_undecided() {
     let mut judge = judge_by(ORDERS);
     judge.expect_masked_claims();
-    let judgement = judged(&judge, &with_token("GET /tenants/acme/orders/7", &GOOD.replace(r#","tenant":"acme""#, "")), OK);
+    let judgement =
+        judged(&judge, &with_token("GET /tenants/acme/orders/7", &GOOD.replace(r#","tenant":"acme""#, "")), OK);
     assert_eq!((judgement.verdict, rules(&judgement)), (Verdict::Authenticated, vec![]));
     assert_eq!(judgement.policy.undecided, Some("a recording holds no private claims"));
     assert!(judgement.reason().to_string().ends_with("the policy is not decided: a recording holds no private claims"));
@@ -211,14 +221,19 @@ fn a_waiver_exempts_until_the_end_of_its_day() {
         assert_eq!((judgement.verdict, judgement.findings.len()), (verdict, findings), "{expires}");
         assert_eq!(judge.policy().waivers(today())[0].state, state);
         let record = serde_json::to_value(&judgement).expect("JSON");
-        assert_eq!(record["waived"][0]["waiver"]["owner"].as_str(), (findings == 0).then_some("team-billing@example.com"));
+        assert_eq!(
+            record["waived"][0]["waiver"]["owner"].as_str(),
+            (findings == 0).then_some("team-billing@example.com")
+        );
     }
     let judge = judge_by(&WAIVED.replace("EXPIRES", "2027-01-31"));
     assert_eq!(judge.policy().waivers(today())[0].state, WaiverState::Unused);
     let judgement = judged(&judge, &bare("POST /jobs/run"), OK);
     let expected = "waived by legacy-cron, owner team-billing@example.com, until 2027-01-31";
     assert_eq!(judgement.reason().to_string(), expected);
-    for (line, destination) in [("POST /other", Some("shop/orders")), ("POST /jobs/run", Some("shop/cart")), ("POST /jobs/run", None)] {
+    for (line, destination) in
+        [("POST /other", Some("shop/orders")), ("POST /jobs/run", Some("shop/cart")), ("POST /jobs/run", None)]
+    {
         let judgement = judged_between(&judge, &bare(line), OK, Some("shop/web"), destination);
         assert_eq!(judgement.verdict, Verdict::Unauthenticated, "{line} {destination:?}");
     }
@@ -257,7 +272,11 @@ fn conditions_see_what_a_call_has() {
         ("claims.level == 3 || request.path.endsWith(\"/b\")", with_token("GET /a/b", GOOD), true),
         ("\"g1\" in claims.groups", with_token("GET /a", r#""groups":["g1","g2"]"#), true),
         ("claims.exp - claims.iat <= 300", with_token("GET /a", GOOD), true),
-        ("credential.kind == \"bearer-jwt\" && credential.carrier == \"header:authorization\"", with_token("GET /a", GOOD), true),
+        (
+            "credential.kind == \"bearer-jwt\" && credential.carrier == \"header:authorization\"",
+            with_token("GET /a", GOOD),
+            true,
+        ),
         ("transport.security == \"plaintext\" && !has(transport.client_certificate.spiffe_id)", bare("GET /a"), true),
         ("size(claims.aud.filter(a, a != \"x\")) == 1", with_token("GET /a", GOOD), true),
         ("destination.port == 8080 && request.route == \"/items/{id}\"", bare("GET /items/42"), true),
