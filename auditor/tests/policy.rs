@@ -31,7 +31,7 @@ fn check(text: &str) -> (i32, String, String) {
 }
 
 /// Broken policies, and what is said of each behind the file's name.
-const BROKEN: [(&str, &str); 24] = [
+const BROKEN: [(&str, &str); 25] = [
     ("routes: []\n", ": there is no version; write `version: 1` at the top"),
     ("version: 2\n", ":1:10: version `2` is not known; write `version: 1`, or take a newer auditor"),
     ("version: 1\nroute: []\n", ":2:1: unknown key `route`; did you mean `routes`?"),
@@ -93,6 +93,10 @@ const BROKEN: [(&str, &str); 24] = [
         ":4:11: when: `roles` is looked for inside a claim; of claims only text, numbers, truth values and lists of texts are read",
     ),
     ("version: 1\nroutes:\n  - name: a\n    when: request.method ==\n", ":4:"),
+    (
+        "version: 1\nroutes:\n  - name: a\n    when: claims.a.exists(a, claims.b.exists(b, claims.c.exists(c, claims.d.exists(d, a == d))))\n",
+        ":4:",
+    ),
     (
         "version: 1\nwaivers:\n  - name: a\n    match: {path: /a}\n    reason: x\n    expires: 2026-12-31\n",
         ":3:5: waiver `a` has no owner; write who and why, such as `owner: team-billing@example.com`",

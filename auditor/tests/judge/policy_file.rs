@@ -258,6 +258,23 @@ fn a_policy_that_is_read_again_goes_on_counting() {
 }
 
 #[test]
+fn private_claims_come_out_nowhere() {
+    for when in [
+        "claims.vault == \"x\"",
+        "claims.vault != \"x\"",
+        "claims.vault > 3",
+        "claims.vault.size() == 1 || claims.none",
+    ] {
+        let when = when.replace("|| claims.none", "|| claims.none == 1");
+        let judge = judge_by(&format!("version: 1\nroutes:\n  - name: all\n    when: '{when}'\n"));
+        let judgement = judged(&judge, &with_token("GET /a", r#""vault":"c4nary-c4nary""#), OK);
+        let told = format!("{judgement:?} {} {}", serde_json::to_string(&judgement).expect("JSON"), judgement.reason());
+        assert!(!told.contains("c4nary"), "{when}: {told}");
+        assert!(judgement.credentials.iter().all(|credential| credential.custom.is_none()), "gone once judged");
+    }
+}
+
+#[test]
 fn conditions_see_what_a_call_has() {
     for (when, request, holds) in [
         ("request.method != \"DELETE\"", bare("GET /a"), true),

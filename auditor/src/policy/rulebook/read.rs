@@ -189,7 +189,7 @@ impl Reader<'_> {
             let reason = format!("waiver `{name}` matches everything");
             return Err(self.wrong(&raw, reason, "say what it is for: `match: {destination: ..., path: ...}`"));
         }
-        let expires = self.expires(&raw, &name, expires)?;
+        let expires = self.expires(&raw, name, expires)?;
         Ok(Waiver {
             note: Arc::new(WaiverNote { name: name.into(), owner, expires }),
             reason,

@@ -176,13 +176,14 @@ impl Require {
                 }
             }
         }
-        let lacking = |scope: &&Box<str>| one_of(std::slice::from_ref(*scope), &claims.scope) == Some(false);
-        let missing: Vec<Box<str>> = self.scopes.iter().filter(lacking).cloned().collect();
-        let sure = |scope: &Box<str>| one_of(std::slice::from_ref(scope), &claims.scope).is_some();
+        let of_scope = |scope| (scope, one_of(std::slice::from_ref(scope), &claims.scope));
+        let scopes: Vec<_> = self.scopes.iter().map(of_scope).collect();
+        let missing: Vec<Box<str>> =
+            scopes.iter().filter(|(_, there)| *there == Some(false)).map(|(scope, _)| (*scope).clone()).collect();
         if !missing.is_empty() {
             let detail = format!("no scope {} in {carrier}", listed(&missing));
             measured.unmet.push(Unmet { rule: JWT_SCOPE, detail });
-        } else if !self.scopes.iter().all(sure) {
+        } else if scopes.iter().any(|(_, there)| there.is_none()) {
             measured.undecided = Some("a claim was not read whole");
         }
     }
@@ -196,9 +197,9 @@ fn one_of(wanted: &[Box<str>], had: &[Box<str>]) -> Option<bool> {
     if had.iter().any(|had| is_whole(had) && wanted.contains(had)) {
         return Some(true);
     }
-    let may_be =
-        |had: &Box<str>| !is_whole(had) && wanted.iter().any(|wanted| shown_within(wanted, CLAIM_BYTES) == *had);
-    if had.len() >= LIST_LIMIT || had.iter().any(may_be) { None } else { Some(false) }
+    let is_cut = |had: &str| wanted.iter().any(|wanted| *shown_within(wanted, CLAIM_BYTES) == *had);
+    let may_be = had.len() >= LIST_LIMIT || had.iter().any(|had| !is_whole(had) && is_cut(had));
+    if may_be { None } else { Some(false) }
 }
 
 /// What the policy names, for a detail: the first few.

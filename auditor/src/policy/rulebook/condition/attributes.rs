@@ -36,8 +36,11 @@ impl Type {
     }
 }
 
-/// Attributes with a fixed name: path and type.
-const FIXED: [(&str, fn() -> Type); 22] = [
+/// A name and its type.
+type Declared = (&'static str, fn() -> Type);
+
+/// Attributes with a fixed name, by their path.
+const FIXED: [Declared; 22] = [
     ("source.workload", || Type::Text),
     ("source.namespace", || Type::Text),
     ("source.address", || Type::Text),
@@ -63,7 +66,7 @@ const FIXED: [(&str, fn() -> Type); 22] = [
 ];
 
 /// Registered claims that are read of every token; all others are kept when an expression names them.
-const CLAIMS: [(&str, fn() -> Type); 9] = [
+const CLAIMS: [Declared; 9] = [
     ("aud", Type::texts),
     ("client_id", || Type::Text),
     ("exp", || Type::Int),
