@@ -204,6 +204,12 @@ fn check_reads_what_flags_name() {
     assert!(code == 2 && stderr.contains("is a configuration, and --config names another; name one"), "{stderr}");
     let (code, _, stderr) = run(&["check"]);
     assert!(code == 2 && stderr.contains("required"), "{stderr}");
+    let plain = write("plain.yaml", "log: {level: warn}\n");
+    let (code, stdout, _) = run(&["check", &plain]);
+    assert!(
+        code == 0 && stdout.starts_with("# no policy; routes:\n#   builtin:health: GET, HEAD /health/**"),
+        "{stdout}"
+    );
     let missing = Path::new(&policy).with_file_name("none.yaml");
     let (code, _, stderr) = run(&["check", "--policy", missing.to_str().expect("UTF-8")]);
     assert!(code == 2 && stderr.contains("check the path, or leave out --policy to judge without one"), "{stderr}");

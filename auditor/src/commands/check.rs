@@ -45,21 +45,24 @@ pub(super) fn run(arguments: &CheckArgs) -> Result<(), Failure> {
 
 /// What would be in force.
 fn shown(config: &Config, rulebook: Option<&Rulebook>) -> String {
-    let mut text = String::new();
-    let policy = config.policy.as_deref().zip(rulebook);
-    if let Some((file, rulebook)) = policy {
-        text.push_str(&policy_shown(file, rulebook));
-        text.push('\n');
-    }
-    text + &config.to_string()
+    let lines = match config.policy.as_deref().zip(rulebook) {
+        Some((file, rulebook)) => policy_shown(file, rulebook),
+        None => ["no policy; routes:".to_owned()].into_iter().chain(builtin_shown()).collect(),
+    };
+    // As comments before the configuration, so that all of it is a configuration.
+    let comments: String = lines.iter().map(|line| format!("# {line}\n")).collect();
+    format!("{comments}\n{config}")
 }
 
-/// The policy as comments before the configuration, so that all of it is a configuration.
-fn policy_shown(file: &Path, rulebook: &Rulebook) -> String {
+fn builtin_shown() -> impl Iterator<Item = String> {
+    Rulebook::builtin_routes().map(|(name, paths)| format!("  {name}: GET, HEAD {}", paths.join(" ")))
+}
+
+fn policy_shown(file: &Path, rulebook: &Rulebook) -> Vec<String> {
     let mut lines = vec![format!("{} is valid; its digest is {}", file.display(), rulebook.digest())];
     lines.push("routes, the first that fits applies:".to_owned());
     lines.extend(rulebook.route_names().map(|name| format!("  {name}")));
-    lines.extend(Rulebook::builtin_routes().map(|(name, paths)| format!("  {name}: GET, HEAD {}", paths.join(" "))));
+    lines.extend(builtin_shown());
     let waivers = rulebook.waivers(today());
     if !waivers.is_empty() {
         lines.push("waivers:".to_owned());
@@ -69,5 +72,5 @@ fn policy_shown(file: &Path, rulebook: &Rulebook) -> String {
         let held = if waiver.state == WaiverState::Expired { "expired on" } else { "until" };
         format!("  {} ({}), {held} {}: {}", note.name, note.owner, note.expires, waiver.reason)
     }));
-    lines.iter().map(|line| format!("# {line}\n")).collect()
+    lines
 }

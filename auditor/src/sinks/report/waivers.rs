@@ -28,7 +28,7 @@ pub(super) fn line(waiver: &WaiverStatus) -> String {
             format!("until {}; it waived {}", note.expires, plural(waiver.used, "finding", "findings"))
         }
     };
-    format!("{} ({}): {state}. {}", note.name, note.owner, waiver.reason)
+    format!("{} ({}): {state}. Reason: {}", note.name, note.owner, waiver.reason)
 }
 
 /// The section in Markdown; nothing without waivers.
@@ -36,19 +36,23 @@ pub(super) fn render_markdown(text: &mut String, waivers: &[WaiverStatus]) {
     if waivers.is_empty() {
         return;
     }
+    if !text.ends_with("\n\n") {
+        text.push('\n');
+    }
     text.push_str(
-        "\n## Waivers\n\n| Waiver | State | Until | Findings waived | Owner | Reason |\n|---|---|---|---:|---|---|\n",
+        "## Waivers\n\n| Waiver | State | Until | Findings waived | Owner | Reason |\n|---|---|---|---:|---|---|\n",
     );
     for waiver in sorted(waivers) {
         let note = &waiver.note;
         let cells = [
-            markdown(&note.name).to_string(),
+            markdown(&note.name),
             waiver.state.as_str().to_owned(),
             note.expires.to_string(),
             number(waiver.used),
-            markdown(&note.owner).to_string(),
-            markdown(&waiver.reason).to_string(),
+            markdown(&note.owner),
+            markdown(&waiver.reason),
         ];
-        text.push_str(&format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
+        text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
+    text.push('\n');
 }
