@@ -5,8 +5,8 @@ use std::{hint::black_box, net::IpAddr, sync::Arc};
 use auditor::{
     credentials::{Credential, CredentialKind},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Party, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
-        Verdict,
+        Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity,
+        Transport, Verdict,
     },
     sinks::{
         Look, Sink,
@@ -42,6 +42,7 @@ fn judgements() -> Vec<Judgement> {
             claims: None,
             signature: None,
             proof: None,
+            custom: None,
         };
         Judgement {
             kind: Kind::Exchange,
@@ -64,6 +65,7 @@ fn judgements() -> Vec<Judgement> {
             outcome: Outcome::Accepted,
             findings: if soft { vec![finding()] } else { Vec::new() },
             deviations: Vec::new(),
+            policy: Policed::default(),
         }
     };
     (0..1000).map(judgement).collect()

@@ -75,10 +75,12 @@ Examples:
     /// Say what this kernel and user can do, what will be missed, and how to mend it
     #[command(after_help = "Exit code 0 when live capture works, 3 when it does not.")]
     Doctor(DoctorArgs),
-    /// Check a configuration file and print what would be in force
+    /// Check a configuration or policy file and print what would be in force
     #[command(after_help = "\
 Examples:
   auditor check auditor.yaml
+  auditor check policy.yaml
+  auditor check policy.yaml --replay calls.auditor --against policy-in-force.yaml
   AUDITOR_RING_BYTES=16MiB auditor check auditor.yaml")]
     Check(CheckArgs),
     /// List the rules: id, severity, what each finds; or explain one
@@ -166,9 +168,9 @@ pub struct DoctorArgs {
 /// `auditor check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// The configuration file
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: PathBuf,
+    /// A configuration or a policy file; told by what is in it
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present_any = ["config", "policy"])]
+    pub file: Option<PathBuf>,
     /// Values that would win over the file.
     #[command(flatten)]
     pub common: CommonFlags,
@@ -178,6 +180,21 @@ pub struct CheckArgs {
     /// Values that would win over the file.
     #[command(flatten)]
     pub serve: ServeFlags,
+    /// Show what the policy says of this traffic, and what changes: pcap, pcapng or recording
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub replay: Option<PathBuf>,
+    /// The policy to compare with; default: that of the configuration, or none
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "replay")]
+    pub against: Option<PathBuf>,
+}
+
+impl CheckArgs {
+    /// Whether a flag names a policy, or a configuration, besides the file.
+    #[must_use]
+    pub fn names_another(&self, policy: bool) -> bool {
+        let flag = if policy { &self.common.policy } else { &self.common.config };
+        flag.is_some() && *flag != self.file
+    }
 }
 
 /// `auditor rules`.

@@ -8,6 +8,7 @@
 //! What writes (stream, records, recording) sits behind a bounded queue on a thread of its own and cannot stall the drain.
 
 mod outputs;
+mod policy;
 mod queue;
 
 use std::{
@@ -23,8 +24,12 @@ use auditor_wire::{
     tracker::Tracker,
 };
 
-pub use self::{outputs::Outputs, queue::WhenFull};
-use self::{outputs::Recordings, queue::Queue};
+pub use self::{outputs::Outputs, policy::tell_policy, queue::WhenFull};
+use self::{
+    outputs::Recordings,
+    policy::{PolicyKeeper, tell_waivers},
+    queue::Queue,
+};
 use crate::{
     attribution::{Attributed, Attributor, network::InternalNetworks},
     capture::{
@@ -32,7 +37,10 @@ use crate::{
         recording::{Recorded, Recorder, Recording, RecordingFile},
     },
     judgement::{Judgement, Party},
-    policy::Judge,
+    policy::{
+        Judge,
+        rulebook::follow::{Follower, today},
+    },
     server::Health,
     sinks::{metrics::Metrics, report::Report},
 };
@@ -67,6 +75,7 @@ struct BehindTracker {
     own_pid: Option<u32>,
     recorder: Option<(Recorder, Queue<Vec<u8>>)>,
     judge: Judge,
+    policy: Option<PolicyKeeper>,
     outputs: Outputs,
 }
 
@@ -104,13 +113,18 @@ impl Pipeline {
     /// Joins the stages.
     #[must_use]
     pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
-        let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, outputs };
+        let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, policy: None, outputs };
         Self { tracker, behind, clock: TrafficClock::default(), taken: 0 }
     }
 
     /// Leaves out what a process calls and is called: the auditor itself.
     pub fn leave_out(&mut self, pid: u32) {
         self.behind.own_pid = Some(pid);
+    }
+
+    /// Also follows the policy file: see [`Follower`].
+    pub fn follow(&mut self, follower: Follower) {
+        self.behind.policy = Some(PolicyKeeper::new(follower));
     }
 
     /// Also records what passes to `file`.
@@ -150,6 +164,7 @@ impl Pipeline {
                 health.round();
             }
             if figures_due <= Instant::now() {
+                self.behind.keep_policy();
                 self.figures(source, control);
                 figures_due = Instant::now() + FIGURES_EVERY;
             }
@@ -163,7 +178,10 @@ impl Pipeline {
     /// Lets the writers write what they have, and gives what was gathered.
     #[must_use]
     pub fn finish(self, source: &mut Source) -> Finished {
-        let BehindTracker { recorder, judge, outputs, .. } = self.behind;
+        let BehindTracker { recorder, judge, policy, outputs, .. } = self.behind;
+        if policy.is_some() {
+            tell_waivers(judge.policy(), today());
+        }
         let counts = source.counts();
         let (unrecorded, recording_error) = match recorder {
             Some((_, queue)) => (queue.dropped(), queue.finish().err()),
@@ -172,6 +190,7 @@ impl Pipeline {
         let (mut report, dropped, output_error) = outputs.finish();
         if let Some(report) = &mut report {
             report.set_external(judge.external());
+            report.set_waivers(judge.policy().waivers(today()));
             report.set_losses(counts.lost.iter().copied());
         }
         Finished { report, counts, dropped, unrecorded, output_error, recording_error }
@@ -306,7 +325,17 @@ impl BehindTracker {
         }
     }
 
+    /// Takes what changed in the policy file, and says once a day how waivers do.
+    fn keep_policy(&mut self) {
+        if let Some(policy) = &mut self.policy {
+            policy.keep(&mut self.judge);
+        }
+    }
+
     fn figures(&mut self, metrics: &Metrics) {
+        if let Some(policy) = &self.policy {
+            policy.figures(&self.judge, metrics);
+        }
         metrics.set_external("exchange", self.judge.external_exchanges());
         metrics.set_external("connection", self.judge.external_connections());
         metrics.set_sink_dropped("output", self.outputs.dropped());

@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -20,18 +21,20 @@ const CALLS_SECONDS: u32 = 12;
 const LISTEN_SECONDS: u32 = CALLS_SECONDS + 1;
 /// What the auditor recorded of them once; secrets are masked in it.
 const CAPTURE: &str = "tests/captures/demo.auditor";
+/// What may call what in the demo.
+const POLICY: &str = "tests/demo/policy.yaml";
 /// The auditor's exit code for what the machine or the user does not permit.
 const NOT_PERMITTED: i32 = 3;
 
-/// Sets up, builds, runs the services and the auditor, prints the report.
+/// Sets up, builds, runs the services and the auditor, prints the report. With `policy` the demo's policy is applied.
 ///
 /// # Errors
 /// When something does not build or run. That live capture is impossible is no error.
-pub(crate) fn run_demo() -> Result<()> {
+pub(crate) fn run_demo(policy: bool) -> Result<()> {
     if let Some(reason) = obstacle()? {
-        return replayed(&reason);
+        return replayed(&reason, policy);
     }
-    live()
+    live(policy)
 }
 
 /// Why live capture cannot be shown here. Builds the auditor either way.
@@ -50,7 +53,7 @@ fn obstacle() -> Result<Option<String>> {
     Ok((doctor.status.code() == Some(NOT_PERMITTED)).then(text))
 }
 
-fn live() -> Result<()> {
+fn live(policy: bool) -> Result<()> {
     run(cargo().args(["build", "--locked", "--package", "auditor-tests", "--bin", "soft-interior"]))?;
     let mut interior = Command::new(root().join("target/debug/soft-interior"))
         .args(["--seconds", &CALLS_SECONDS.to_string()])
@@ -67,7 +70,9 @@ fn live() -> Result<()> {
     }
     say(format!("\nnginx, Python and Node services call each other on loopback; auditing for {LISTEN_SECONDS} s\n"));
     let listen = format!("{LISTEN_SECONDS}s");
-    let watched = run(Command::new(test::auditor()).args(["watch", "--output", "report", "--for", &listen]));
+    let watched = run(Command::new(test::auditor())
+        .args(["watch", "--output", "report", "--for", &listen])
+        .args(policy_flag(policy)));
     if watched.is_err() {
         terminate(&interior);
     }
@@ -89,8 +94,13 @@ fn terminate(child: &Child) {
     }
 }
 
-fn replayed(reason: &str) -> Result<()> {
+/// The flag that names the demo's policy.
+fn policy_flag(policy: bool) -> Vec<PathBuf> {
+    if policy { vec!["--policy".into(), root().join(POLICY)] } else { Vec::new() }
+}
+
+fn replayed(reason: &str, policy: bool) -> Result<()> {
     let capture = root().join(CAPTURE);
     say(format!("\nlive capture is not possible here:\n{reason}\n\nthe same from a recording, {CAPTURE}:\n"));
-    run(Command::new(test::auditor()).args(["replay", "--output", "report"]).arg(capture))
+    run(Command::new(test::auditor()).args(["replay", "--output", "report"]).args(policy_flag(policy)).arg(capture))
 }

@@ -64,7 +64,11 @@ enum Verb {
         kernels: Vec<String>,
     },
     /// Starts a small soft interior, audits it live and prints the report
-    Demo,
+    Demo {
+        /// Also judge by the demo's policy, tests/demo/policy.yaml
+        #[arg(long)]
+        policy: bool,
+    },
     /// Measures what the auditor costs, prints a table and keeps it in docs/performance.md
     Bench {
         #[command(flatten)]
@@ -87,7 +91,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
         Verb::Build { release } => build(release),
-        Verb::Demo => demo::run_demo(),
+        Verb::Demo { policy } => demo::run_demo(policy),
         Verb::Bench { options } => bench::run_bench(options),
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),

@@ -5,6 +5,7 @@ mod doctor;
 mod generate;
 mod live;
 mod logging;
+mod preview;
 mod replay;
 mod rules;
 mod run;
@@ -30,6 +31,9 @@ pub enum Failure {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The command line asks for what does not go together.
+    #[error("{0}")]
+    Usage(String),
     /// A capture cannot be read, or not to its end.
     #[error(transparent)]
     Capture(#[from] CaptureError),

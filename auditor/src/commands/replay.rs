@@ -31,8 +31,12 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
         Output::Report | Output::Markdown => Ok(outputs.with_report(stages::report(&config))),
     };
     let outputs = outputs.map_err(|source| Failure::System { action: "start a thread", source })?;
+    let mut judge = stages::judge_of_file(&config)?;
+    if matches!(source, Source::Recording(..)) {
+        judge.expect_masked_claims();
+    }
     let attributor = Attributor::offline(stages::file_networks(&config));
-    let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, stages::judge_of_file(&config)?, outputs);
+    let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, judge, outputs);
     let stop = stages::stop_flag()?;
     let control =
         Control { stop: &stop, duration: None, poll_interval: Duration::from_millis(1), health: None, metrics: None };

@@ -12,7 +12,8 @@ use super::{Failure, live, logging, quiet_when_closed, rule_ids, stages, watch::
 use crate::{
     cli::RunArgs,
     config::{Config, resolve},
-    pipeline::{Control, Outputs, Pipeline, Source, WhenFull},
+    pipeline::{Control, Outputs, Pipeline, Source, WhenFull, tell_policy},
+    policy::{Judge, rulebook::follow::Follower},
     server::{Health, Server},
     sinks::{
         jsonl::JsonLines,
@@ -23,7 +24,11 @@ use crate::{
 pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let config = resolve(&arguments.common, &arguments.live, &arguments.serve, &rule_ids())?;
     logging::start(config.log);
-    let judge = stages::judge(&config)?;
+    let (judge, policy) = stages::judge_with_policy(&config)?;
+    if policy.is_some() {
+        tell_policy(judge.policy());
+    }
+    let follower = policy.map(stages::follower).transpose()?;
     let metrics = Arc::new(Metrics::new(metrics::Settings {
         series_limit: config.limits.series,
         ..metrics::Settings::default()
@@ -34,12 +39,12 @@ pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     // Before capture: a port in use is told without touching the kernel, and scrapers see that the start is under way.
     let server = Server::start(config.listen, move || page.render(), metrics::CONTENT_TYPE, Arc::clone(&health))?;
     tracing::info!(address = %server.address(), "serving /metrics, /healthz and /readyz");
-    capture(&config, judge, outputs, &metrics, &health)
+    capture(&config, (judge, follower), outputs, &metrics, &health)
 }
 
 fn capture(
     config: &Config,
-    judge: crate::policy::Judge,
+    (judge, follower): (Judge, Option<Follower>),
     outputs: Outputs,
     metrics: &Metrics,
     health: &Health,
@@ -47,6 +52,9 @@ fn capture(
     let live = live::open(config)?;
     let mut pipeline = Pipeline::new(stages::tracker(config), live.attributor, judge, outputs);
     pipeline.leave_out(live.own_pid);
+    if let Some(follower) = follower {
+        pipeline.follow(follower);
+    }
     let stop = stages::stop_flag()?;
     let control = Control {
         stop: &stop,

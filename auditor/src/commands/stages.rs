@@ -13,7 +13,14 @@ use crate::{
     attribution::network::{DEFAULT_NETWORKS, InternalNetworks, node_addresses},
     config::Config,
     credentials::{self, Extractor, FingerprintKey, verify::Verifier},
-    policy::{self, Judge, RuleSettings, rules::RULES},
+    policy::{
+        self, Judge, RuleSettings,
+        rulebook::{
+            Rulebook,
+            follow::{Follower, Watched, today},
+        },
+        rules::RULES,
+    },
     sinks::report::{self, Report, RuleText},
 };
 
@@ -52,6 +59,25 @@ pub(super) fn file_networks(config: &Config) -> InternalNetworks {
         .map_or_else(InternalNetworks::default, |networks| InternalNetworks::new(networks, Vec::new()))
 }
 
+/// A judge with the policy that the configuration names, and the file as it was then.
+pub(super) fn judge_with_policy(config: &Config) -> Result<(Judge, Option<Watched>), Failure> {
+    let mut judge = judge(config)?;
+    let Some(file) = &config.policy else { return Ok((judge, None)) };
+    let watched = Watched::new(file);
+    let rulebook = Rulebook::load(file, today())?;
+    judge.set_policy(rulebook);
+    Ok((judge, Some(watched)))
+}
+
+/// Follows the policy file; SIGHUP has it read at once.
+pub(super) fn follower(watched: Watched) -> Result<Follower, Failure> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&asked))
+        .map_err(|source| Failure::System { action: "catch signals", source })?;
+    Follower::start(watched, asked).map_err(|source| Failure::System { action: "start a thread", source })
+}
+
+/// A judge without a policy.
 pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     let key = match &config.credentials.fingerprint_key_file {
         Some(file) => FingerprintKey::load_or_create(file)?,
@@ -88,10 +114,10 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     Ok(Judge::new(settings, extractor.with_verifier(Arc::new(verifier))))
 }
 
-/// As [`judge`], with the keys of token issuers there, if they can be had in time: what is read from a file does not wait for
-/// them.
+/// A judge with the policy, and with the keys of token issuers if they can be had in time: what is read from a file does not
+/// wait for them.
 pub(super) fn judge_of_file(config: &Config) -> Result<Judge, Failure> {
-    let judge = judge(config)?;
+    let (judge, _) = judge_with_policy(config)?;
     if let Some(verifier) = judge.extractor().verifier() {
         verifier.wait(KEYS_WITHIN);
     }

@@ -33,6 +33,9 @@ impl fmt::Display for Config {
         writeln!(f, "  edges: {}", self.limits.edges)?;
         writeln!(f, "  credentials: {}", self.limits.credentials)?;
         self.write_credentials(f)?;
+        if let Some(policy) = &self.policy {
+            writeln!(f, "policy: {}", quoted(&policy.to_string_lossy()))?;
+        }
         self.write_rules(f)?;
         writeln!(f, "cross_call:\n  window: {}", show_duration(self.cross_call.window))?;
         writeln!(f, "  learning_window: {}", show_duration(self.cross_call.learning_window))?;

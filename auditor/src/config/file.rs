@@ -2,6 +2,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
+use serde::de::DeserializeOwned;
 use serde_saphyr::{Budget, Error as YamlError, Location};
 
 use super::{
@@ -12,19 +13,39 @@ use super::{
 
 /// More than any configuration needs; what is larger is some other file.
 const LARGEST_FILE: u64 = 1024 * 1024;
-const KEYS_ARE_IN: &str = "docs/configuration.md lists every key";
+
+/// What a kind of file is called in messages about it, and how large it may grow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// The flag that names it.
+    pub(crate) flag: &'static str,
+    /// What goes on without it.
+    pub(crate) without: &'static str,
+    /// Where its keys are explained.
+    pub(crate) reference: &'static str,
+    /// Most YAML nodes.
+    pub(crate) nodes: usize,
+}
+
+const CONFIGURATION: Kind = Kind {
+    flag: "--config",
+    without: "to run with the defaults",
+    reference: "docs/configuration.md lists every key",
+    nodes: 10_000,
+};
 
 /// Reads and parses one file.
 pub(super) fn read(file: &Path) -> Result<Raw, ConfigError> {
-    parse(file, &text(file)?)
+    parse(file, &text(file, CONFIGURATION)?)
 }
 
-fn text(file: &Path) -> Result<String, ConfigError> {
+/// The text of a file.
+pub(crate) fn text(file: &Path, kind: Kind) -> Result<String, ConfigError> {
     let fail =
         |reason: String, remedy: &str| ConfigError::File { file: file.to_owned(), reason, remedy: remedy.to_owned() };
     let unreadable = |error: std::io::Error| {
         let remedy = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path, or leave out --config to run with the defaults",
+            std::io::ErrorKind::NotFound => &format!("check the path, or leave out {} {}", kind.flag, kind.without),
             std::io::ErrorKind::PermissionDenied => "let the auditor's user read it",
             _ => "name a YAML file",
         };
@@ -51,23 +72,28 @@ pub(crate) fn reason_of(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
-/// Parses the text of a file; `file` is only named in messages.
+/// Parses the text of a configuration file; `file` is only named in messages.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Raw, ConfigError> {
+    document(file, text, CONFIGURATION)
+}
+
+/// Parses the text of a file; `file` is only named in messages.
+pub(crate) fn document<T: DeserializeOwned + Default>(file: &Path, text: &str, kind: Kind) -> Result<T, ConfigError> {
     if text.lines().all(|line| matches!(line.trim_start().as_bytes().first(), None | Some(b'#'))) {
-        return Ok(Raw::default());
+        return Ok(T::default());
     }
     let options = serde_saphyr::options! {
-        budget: budget(),
+        budget: budget(kind.nodes),
         merge_keys: serde_saphyr::MergeKeyPolicy::Error,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(file, error.without_snippet()))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| explain(file, error.without_snippet(), kind))
 }
 
 /// A configuration is small and flat: what is neither is refused before it costs anything.
-fn budget() -> Option<Budget> {
+fn budget(nodes: usize) -> Option<Budget> {
     serde_saphyr::budget! {
-        max_events: 20_000,
-        max_nodes: 10_000,
+        max_events: 2 * nodes,
+        max_nodes: nodes,
         max_depth: 8,
         flow_nesting_limit: 8,
         max_aliases: 16,
@@ -79,7 +105,7 @@ fn budget() -> Option<Budget> {
     }
 }
 
-fn explain(file: &Path, error: &YamlError) -> ConfigError {
+fn explain(file: &Path, error: &YamlError, kind: Kind) -> ConfigError {
     let (line, column) = error.location().map_or((0, 0), |at: Location| (at.line(), at.column()));
     let place = Place { file: file.to_owned(), line, column };
     let (reason, remedy) = match error {
@@ -101,7 +127,7 @@ fn explain(file: &Path, error: &YamlError) -> ConfigError {
         YamlError::MultipleDocuments { .. } => {
             ("there is more than one YAML document".to_owned(), "remove the lines that hold only `---`".to_owned())
         }
-        other => (sentence(other), KEYS_ARE_IN.to_owned()),
+        other => (sentence(other), kind.reference.to_owned()),
     };
     ConfigError::Content { place, reason, remedy }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use ipnet::IpNet;
 
 use super::value;
@@ -15,6 +15,9 @@ pub struct CommonFlags {
     /// Configuration file (YAML)
     #[arg(long, short, value_name = "FILE", env = "AUDITOR_CONFIG")]
     pub config: Option<PathBuf>,
+    /// Policy file (YAML): what may call what, with which proof, and what is waived until when
+    #[arg(long, value_name = "FILE", env = "AUDITOR_POLICY", value_hint = ValueHint::FilePath)]
+    pub policy: Option<PathBuf>,
     /// Judge calls within this network; repeatable, replaces the default list
     ///
     /// Default: loopback, RFC 1918, CGNAT 100.64.0.0/10, link-local, unique local addresses and the node's own addresses.

@@ -18,10 +18,11 @@ use std::{
 };
 
 pub use error::{ConfigError, Place, nearest};
-pub(crate) use file::reason_of;
+pub(crate) use file::{Kind, document, reason_of, text};
 pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
+pub(crate) use resolve::severity;
 
 use crate::{
     credentials::verify::IssuerSettings,
@@ -44,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// What counts as a credential.
     pub credentials: CredentialConfig,
+    /// The policy file, if there is one.
+    pub policy: Option<PathBuf>,
     /// Changed rules, by id.
     pub rules: BTreeMap<&'static str, RuleConfig>,
     /// What is remembered from call to call.
@@ -159,6 +162,7 @@ impl Default for Config {
                 credentials: 65_536,
             },
             credentials: CredentialConfig::default(),
+            policy: None,
             rules: BTreeMap::new(),
             cross_call: CrossCallConfig {
                 window: Duration::from_secs(24 * 3600),

@@ -24,6 +24,7 @@ pub(super) struct Raw {
     pub(super) capture: Option<RawCapture>,
     pub(super) limits: Option<RawLimits>,
     pub(super) credentials: Option<RawCredentials>,
+    pub(super) policy: Text,
     pub(super) rules: Option<RawRules>,
     pub(super) cross_call: Option<RawCrossCall>,
     pub(super) routes: Option<RawRoutes>,

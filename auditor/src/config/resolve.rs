@@ -57,6 +57,9 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     if flags.fingerprint_key_file.is_some() {
         config.credentials.fingerprint_key_file.clone_from(&flags.fingerprint_key_file);
     }
+    if flags.policy.is_some() {
+        config.policy.clone_from(&flags.policy);
+    }
     overlay(&mut config.jwt.max_lifetime, flags.jwt_max_lifetime);
     overlay(&mut config.trust.bundles, flags.trust_bundles.clone());
     overlay(&mut config.trust.domains, flags.trust_domains.clone());
@@ -118,6 +121,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let key = "credentials.trusted_proxies";
     to.trusted_proxies = reader.list(key, &credentials.trusted_proxies, value::network)?.unwrap_or_default();
 
+    config.policy = raw.policy.map(|text| text.value.into());
     for rule in raw.rules.unwrap_or_default().0 {
         let (id, settings) = reader.rule(rule, known_rules)?;
         config.rules.insert(id, settings);
@@ -216,7 +220,8 @@ fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
     })
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+/// A severity by its name.
+pub(crate) fn severity(text: &str) -> Result<Severity, String> {
     const ALL: [Severity; 5] = [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
     ALL.into_iter()
         .find(|severity| severity.as_str() == text)

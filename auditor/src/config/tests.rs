@@ -48,6 +48,7 @@ credentials:
   query_parameters: [token]
   fingerprint_key_file: key
   trusted_proxies: [10.1.0.0/24]
+policy: policy.yaml
 rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
@@ -82,6 +83,7 @@ log: { level: debug, format: json }
     assert_eq!(config.credentials.session_cookies, ["sid"]);
     assert_eq!(config.credentials.query_parameters, ["token"]);
     assert_eq!(config.credentials.fingerprint_key_file, Some("key".into()));
+    assert_eq!(config.policy, Some("policy.yaml".into()));
     assert_eq!(config.rules["basic-credential"], RuleConfig { severity: Some(Severity::Critical), enabled: None });
     assert_eq!(config.rules["plaintext-credential"], RuleConfig { severity: None, enabled: Some(false) });
     assert_eq!(config.credentials.trusted_proxies, ["10.1.0.0/24".parse().expect("a network")]);

@@ -107,6 +107,8 @@ pub struct Extractor {
     pub(super) limits: Limits,
     pub(super) key: FingerprintKey,
     pub(super) verifier: Option<Arc<Verifier>>,
+    /// Claims that are kept while a call is judged, besides those that are shown.
+    pub(super) wanted_claims: Arc<[Arc<str>]>,
 }
 
 impl Extractor {
@@ -152,6 +154,7 @@ impl Extractor {
             limits,
             key,
             verifier: None,
+            wanted_claims: Arc::default(),
         }
     }
 
@@ -165,6 +168,11 @@ impl Extractor {
     #[must_use]
     pub fn verifier(&self) -> Option<&Verifier> {
         self.verifier.as_deref()
+    }
+
+    /// Also keeps these claims of JWTs while a call is judged, by name.
+    pub fn want_claims(&mut self, names: Arc<[Arc<str>]>) {
+        self.wanted_claims = names;
     }
 
     /// The credentials of a request, in the order they stand in it: target first, then headers. A credential that stands
@@ -224,6 +232,7 @@ impl Extractor {
             claims: None,
             signature: None,
             proof: None,
+            custom: None,
         }
     }
 

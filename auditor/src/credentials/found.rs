@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auditor_wire::exchange::Request;
 
 use super::{
-    Claims, Credential, CredentialKind, Proof,
+    Claims, Credential, CredentialKind, CustomClaims, Proof,
     authorization::{self, Scheme, access_key, name_shown, parameter, percent_decoded},
     certificate, dpop,
     extract::{Extractor, Role, cookie_carrier},
@@ -60,8 +60,11 @@ impl Found<'_> {
         let verifier = extractor.verifier.as_ref().filter(|_| whole);
         let signature = claims.as_ref().zip(verifier).map(|(claims, verifier)| verifier.check(secret, &hash, claims));
         let proof = if whole { proof().map(Box::new) } else { None };
+        let wanted = &extractor.wanted_claims;
+        let read = claims.as_ref().filter(|claims| claims.readable && !wanted.is_empty());
+        let custom = read.and_then(|_| CustomClaims::read(secret, wanted)).map(Box::new);
         let claims = claims.map(Box::new);
-        credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims, signature, proof });
+        credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims, signature, proof, custom });
     }
 
     pub(super) fn headers(&mut self) {

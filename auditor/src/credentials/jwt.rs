@@ -15,7 +15,7 @@ use super::{Claims, Profile, shape::shown};
 /// Longest header part that is decoded, characters.
 const HEADER_LIMIT: usize = 4096;
 /// Longest payload part that is decoded, characters.
-const PAYLOAD_LIMIT: usize = 16 * 1024;
+pub(super) const PAYLOAD_LIMIT: usize = 16 * 1024;
 /// Entries of a list claim that are kept.
 const LIST_LIMIT: usize = 16;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claims, Proof, Signature};
+use super::{Claims, CustomClaims, Proof, Signature};
 
 /// One proof of identity that came with a call. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +28,9 @@ pub struct Credential {
     /// What the proof itself says: a signature over the message, a DPoP proof, a forwarded certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Box<Proof>>,
+    /// Further claims of a JWT that a policy asks for. Private: not shown, and gone once the call is judged.
+    #[serde(skip)]
+    pub custom: Option<Box<CustomClaims>>,
 }
 
 /// Kinds of credential.
@@ -62,4 +65,27 @@ pub enum CredentialKind {
     Other,
     /// A session cookie.
     SessionCookie,
+}
+
+impl CredentialKind {
+    /// The word that records and metric labels carry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api-key",
+            Self::AwsSigv4 => "aws-sigv4",
+            Self::Basic => "basic",
+            Self::BearerJwt => "bearer-jwt",
+            Self::BearerOpaque => "bearer-opaque",
+            Self::Digest => "digest",
+            Self::Dpop => "dpop",
+            Self::ForwardedClientCert => "forwarded-client-cert",
+            Self::HttpSignature => "http-signature",
+            Self::InternalJwt => "internal-jwt",
+            Self::Mtls => "mtls",
+            Self::Negotiate => "negotiate",
+            Self::Other => "other",
+            Self::SessionCookie => "session-cookie",
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod authorization;
 mod certificate;
 mod claims;
 mod dpop;
+pub mod custom;
 pub mod extract;
 pub mod fingerprint;
 mod found;
@@ -31,6 +32,7 @@ pub mod verify;
 
 pub use self::{
     claims::{Claims, Profile},
+    custom::{CustomClaims, CustomValue},
     extract::{Extractor, Limits, Settings},
     fingerprint::{FingerprintKey, KeyError},
     kind::{Credential, CredentialKind},

@@ -30,6 +30,18 @@ pub enum SignatureStatus {
     NotVerified,
 }
 
+impl SignatureStatus {
+    /// The word that records carry.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Bad => "bad",
+            Self::NotVerified => "not-verified",
+        }
+    }
+}
+
 /// Why a signature is not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,7 @@
 //! The [`Judgement`]: what is said of one call or connection. It is what sinks get and, serialised, the record of the JSON
 //! Lines contract. It holds no secret.
 
+mod decision;
 mod transport;
 
 use std::{net::IpAddr, sync::Arc};
@@ -9,7 +10,11 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::credentials::Credential;
 
-pub use self::transport::{ClientProof, Security, Tls, Transport};
+use self::decision::DecisionRecord;
+pub use self::{
+    decision::{Policed, Reason, Waived, WaiverNote},
+    transport::{ClientProof, Security, Tls, Transport},
+};
 
 /// What is said of one call or connection.
 ///
@@ -46,6 +51,8 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Ways in which the message bent HTTP's rules, e.g. `length-and-chunked`; left out of the record when there are none.
     pub deviations: Vec<&'static str>,
+    /// What the policy had to say: `decision.route`, and `waived`, which is left out of the record where nothing is.
+    pub policy: Policed,
 }
 
 /// What a [`Judgement`] is about.
@@ -190,7 +197,11 @@ impl Serialize for Judgement {
     /// Written out by hand because which fields there are depends on `kind`, and derives cannot see that.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let exchange = self.kind == Kind::Exchange;
-        let fields = 11 + if exchange { 2 } else { 0 } + usize::from(!self.deviations.is_empty());
+        let waived = &self.policy.waived;
+        let fields = 12
+            + if exchange { 2 } else { 0 }
+            + usize::from(!self.deviations.is_empty())
+            + usize::from(!waived.is_empty());
         let mut record = serializer.serialize_struct("Judgement", fields)?;
         record.serialize_field("kind", &self.kind)?;
         record.serialize_field("time", &Microseconds(self.time))?;
@@ -208,6 +219,10 @@ impl Serialize for Judgement {
         record.serialize_field("unknown_reason", &self.unknown_reason)?;
         record.serialize_field("outcome", &self.outcome)?;
         record.serialize_field("findings", &self.findings)?;
+        record.serialize_field("decision", &DecisionRecord(self))?;
+        if !waived.is_empty() {
+            record.serialize_field("waived", waived)?;
+        }
         if !self.deviations.is_empty() {
             record.serialize_field("deviations", &self.deviations)?;
         }

@@ -1,6 +1,6 @@
 //! The rules' conditions. Each check looks at one call and says what is wrong with it; details name places, never values.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use auditor_wire::exchange::{Exchange, Request, Response};
 
@@ -24,6 +24,8 @@ const SAFE_METHODS: [&str; 8] = ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", 
 /// One call as the rules look at it.
 pub(super) struct Call<'a> {
     pub(super) settings: &'a Settings,
+    /// Longest lifetime of a token that is not `jwt-long-lived`.
+    pub(super) jwt_lifetime: Duration,
     pub(super) request: &'a Request,
     pub(super) response: Option<&'a Response>,
     pub(super) credentials: &'a [Credential],
@@ -191,7 +193,7 @@ fn token(call: &Call<'_>, claims: &Claims, carrier: &str, defects: &mut Defects<
     }
     // Without iat, what is left of the lifetime is its lower bound.
     let lifetime = claims.lifetime_seconds.unwrap_or(left);
-    let limit = seconds(call.settings.jwt_lifetime);
+    let limit = seconds(call.jwt_lifetime);
     if lifetime > limit.saturating_add(leeway) {
         let detail = || format!("valid for {lifetime} s, the limit is {limit} s, in {carrier}");
         defects.add(JWT_LONG_LIVED, severity(JWT_LONG_LIVED), detail);

@@ -12,9 +12,11 @@ mod connections;
 mod crosscall;
 pub mod examples;
 mod learned;
+mod measure;
 mod proofs;
 pub mod route;
 mod routes;
+pub mod rulebook;
 pub mod rules;
 mod settings;
 mod tls;
@@ -30,19 +32,18 @@ use auditor_wire::{
 };
 
 use self::{
-    checks::Call,
-    connections::Authenticated,
     crosscall::{CrossCall, Seen},
+    measure::{Circumstances, Measure, Weighed},
     routes::Routes,
+    rulebook::Rulebook,
     tls::Handshake,
 };
 use crate::{
     attribution::Attributed,
-    certificates::Reader,
     credentials::{Checked, Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
-        Verdict,
+        Finding, Judgement, Kind, Outcome, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity,
+        Transport, Verdict,
     },
 };
 
@@ -61,10 +62,7 @@ const NAME_BYTES: usize = 255;
 /// Judges calls and connections, by themselves and by those before them.
 #[derive(Debug)]
 pub struct Judge {
-    settings: Settings,
-    extractor: Extractor,
-    certificates: Reader,
-    authenticated: Authenticated,
+    measure: Measure,
     crosscall: CrossCall,
     routes: Routes,
     external_exchanges: AtomicU64,
@@ -75,20 +73,29 @@ impl Judge {
     /// A judge.
     #[must_use]
     pub fn new(settings: Settings, extractor: Extractor) -> Self {
-        let certificates = Reader::new(&settings.trust.bundles);
         let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
-        let authenticated = Authenticated::default();
         let (crosscall, routes) = (CrossCall::new(settings.cross_call), Routes::new(&settings.templates));
-        Self {
-            settings,
-            extractor,
-            certificates,
-            authenticated,
-            crosscall,
-            routes,
-            external_exchanges,
-            external_connections,
-        }
+        let measure = Measure::new(settings, extractor);
+        Self { measure, crosscall, routes, external_exchanges, external_connections }
+    }
+
+    /// Takes another policy. What waivers of the same name have waived goes on being counted.
+    pub fn set_policy(&mut self, mut rulebook: Rulebook) {
+        rulebook.take_counts_of(&self.measure.rulebook);
+        self.measure.extractor.want_claims(rulebook.custom_claims());
+        self.measure.rulebook = rulebook;
+    }
+
+    /// The policy that is in force.
+    #[must_use]
+    pub fn policy(&self) -> &Rulebook {
+        &self.measure.rulebook
+    }
+
+    /// What is judged comes from a recording: claims beyond those that are safe to show are not in it, and what asks for them
+    /// is undecided.
+    pub fn expect_masked_claims(&mut self) {
+        self.measure.masked = true;
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.
@@ -112,13 +119,13 @@ impl Judge {
     /// What finds credentials.
     #[must_use]
     pub fn extractor(&self) -> &Extractor {
-        &self.extractor
+        &self.measure.extractor
     }
 
     /// Connections that are remembered because a call authenticated them, and how many at most.
     #[must_use]
     pub fn authenticated_connections(&self) -> (usize, usize) {
-        self.authenticated.remembered()
+        self.measure.authenticated.remembered()
     }
 
     /// What is remembered from call to call.
@@ -158,35 +165,29 @@ impl Judge {
             return None;
         }
         let on_node = checks::on_node(&call);
-        let trusted_proxy = self.is_trusted_proxy(&call);
         let Attributed { observed: exchange, source, destination } = call;
-        let handshake = exchange.tls.as_deref().map(|facts| {
-            let now = unix_seconds(exchange.time);
-            Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, now)
-        });
+        let Self { measure, crosscall, routes, .. } = self;
+        let handshake = exchange.tls.as_deref().map(|facts| measure.handshake(facts, exchange.time));
         let outcome = outcome(exchange.response.as_ref(), handshake.as_ref());
-        let Proven { mut credentials, proof, unknown, mut findings } =
-            self.proven(&exchange, Circumstances { on_node, trusted_proxy, outcome }, checked, handshake.as_ref());
-        let (mut verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
         let now = answered(&exchange);
-        let seen = Seen {
-            source: source.workload.as_ref(),
-            destination: destination.workload.as_ref(),
-            request: exchange.request.as_ref(),
-            credentials: &credentials,
-            verdict,
-            outcome,
-            served: served(&findings, outcome),
-            now,
+        let mut called = None;
+        let across = |credentials: &[Credential], verdict, findings: &[Finding]| {
+            let across = crosscall.exchange(&Seen {
+                source: source.workload.as_ref(),
+                destination: destination.workload.as_ref(),
+                request: exchange.request.as_ref(),
+                credentials,
+                verdict,
+                outcome,
+                served: served(findings, outcome),
+                now,
+            });
+            called = across.destination;
+            across
         };
-        let across = self.crosscall.exchange(&seen);
-        if verdict == Verdict::Authenticated && self.weakens(&across.findings[..across.against]) {
-            verdict = Verdict::Weak;
-        }
-        findings.extend(across.findings);
-        credentials.extend(handshake.as_ref().and_then(Handshake::credential).cloned());
-        findings.extend(checks::cors(exchange.request.as_ref(), exchange.response.as_ref(), outcome));
-        self.weigh(&mut findings);
+        let circumstances = Circumstances { source: &source, destination: &destination, on_node, outcome, checked };
+        let Weighed { verdict, unknown_reason, credentials, findings, policed } =
+            measure.call(&exchange, circumstances, handshake.as_ref(), across);
         let status = exchange.response.as_ref().map(|response| response.status);
         Some(Judgement {
             kind: Kind::Exchange,
@@ -196,7 +197,7 @@ impl Judge {
             destination,
             protocol: protocol(exchange.request.as_ref()),
             request: exchange.request.map(|request| {
-                let route = self.routes.route(across.destination, &request.path, status, now);
+                let route = routes.route(called, &request.path, status, now);
                 request_facts(request, route)
             }),
             response: exchange.response.map(|response| ResponseFacts {
@@ -210,81 +211,8 @@ impl Judge {
             outcome,
             findings,
             deviations: deviations(exchange.deviations),
+            policy: policed,
         })
-    }
-
-    /// What a call proves, by what is in its request and by the TLS connection that carried it.
-    fn proven(
-        &self,
-        exchange: &Exchange,
-        Circumstances { on_node, trusted_proxy, outcome }: Circumstances,
-        checked: Option<&[Checked]>,
-        handshake: Option<&Handshake<'_>>,
-    ) -> Proven {
-        let mut proven =
-            Proven { credentials: Vec::new(), proof: Proof::None, unknown: exchange.unknown, findings: Vec::new() };
-        if let Some(handshake) = handshake.filter(|handshake| handshake.credential().is_some()) {
-            let defects = handshake.defects();
-            proven.proof = if self.weakens(&defects) { Proof::Weak } else { Proof::Sound };
-            proven.findings = tls::inside(defects, outcome);
-        }
-        let Some(request) = &exchange.request else { return proven };
-        let credentials = match checked {
-            Some(checked) => self.extractor.extract_masked(request, checked),
-            None => self.extractor.extract(request),
-        };
-        let call = Call {
-            settings: &self.settings,
-            request,
-            response: exchange.response.as_ref(),
-            credentials: &credentials,
-            outcome,
-            in_clear: handshake.is_none() && !on_node,
-            whole: exchange.unknown.is_none() && self.extractor.looks_at_all(request, &credentials),
-            trusted_proxy,
-            now: unix_seconds(exchange.time),
-        };
-        let defects = checks::credentials(&call);
-        if credentials.iter().any(|credential| checks::counts(credential, request, trusted_proxy)) {
-            proven.proof = if defects.weak || proven.proof == Proof::Weak { Proof::Weak } else { Proof::Sound };
-        }
-        proven.findings.extend(defects.findings);
-        proven.findings.extend(proofs::forwarded(&call, proven.proof != Proof::None));
-        self.authenticated.note(exchange, &call);
-        if proven.proof == Proof::None {
-            if !self.extractor.looks_at_all(request, &credentials) {
-                proven.unknown = proven.unknown.or(Some(UnknownReason::HeadTruncated));
-            }
-            proven.unknown = proven.unknown.or_else(|| handshake.and_then(Handshake::unknown));
-            proven.unknown = proven.unknown.or_else(|| self.authenticated.unknown(exchange));
-            if proven.unknown.is_none() {
-                proven.findings.extend(checks::unauthenticated(&call));
-            }
-        }
-        proven.credentials = credentials;
-        proven
-    }
-
-    /// Whether the caller is a proxy that is believed about client certificates.
-    fn is_trusted_proxy(&self, call: &Attributed<Exchange>) -> bool {
-        let address = call.source.address.to_canonical();
-        self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
-    }
-
-    /// Whether one of the findings is of a rule that is looked at.
-    fn weakens(&self, findings: &[Finding]) -> bool {
-        findings.iter().any(|finding| self.settings.severity(finding.rule, finding.severity).is_some())
-    }
-
-    /// Gives findings the severities of the settings and drops those of rules that are not looked at.
-    fn weigh(&self, findings: &mut Vec<Finding>) {
-        findings.retain_mut(|finding| match self.settings.severity(finding.rule, finding.severity) {
-            Some(severity) => {
-                finding.severity = severity;
-                true
-            }
-            None => false,
-        });
     }
 
     /// Judges a connection without readable calls. Of TLS it says what the client proved and whether the server went on; of
@@ -318,12 +246,12 @@ impl Judge {
             outcome: Outcome::Unanswered,
             findings: Vec::new(),
             deviations: Vec::new(),
+            policy: Policed::default(),
         };
         match &connection.protocol {
             Protocol::Tls(facts) => {
-                let now = unix_seconds(connection.time);
-                let handshake = Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, now);
-                self.tls(&mut judgement, handshake);
+                let handshake = self.measure.handshake(facts, connection.time);
+                self.measure.connection(&mut judgement, handshake, unix_seconds(connection.time));
             }
             Protocol::Http2 => {
                 (judgement.protocol, judgement.transport) = ("http/2", bare(Security::Plaintext));
@@ -332,60 +260,6 @@ impl Judge {
             Protocol::Other | Protocol::Upgraded => {}
         }
         Some(judgement)
-    }
-
-    fn tls(&self, judgement: &mut Judgement, handshake: Handshake<'_>) {
-        let weak = self.weakens(&handshake.defects());
-        let (verdict, reason) = handshake.verdict(weak);
-        judgement.protocol = "tls";
-        (judgement.verdict, judgement.unknown_reason) = (verdict, reason.map(UnknownReason::as_str));
-        judgement.outcome = handshake.outcome();
-        judgement.findings = handshake.findings();
-        self.weigh(&mut judgement.findings);
-        judgement.credentials.extend(handshake.credential().cloned());
-        judgement.transport = handshake.into_transport();
-    }
-}
-
-/// What a call is judged by besides its messages.
-#[derive(Clone, Copy)]
-struct Circumstances {
-    /// The bytes stayed on the node.
-    on_node: bool,
-    /// The caller is a proxy that is believed about client certificates.
-    trusted_proxy: bool,
-    outcome: Outcome,
-}
-
-/// What a call proves.
-struct Proven {
-    /// Those in its request.
-    credentials: Vec<Credential>,
-    proof: Proof,
-    /// Why it may prove more than was seen.
-    unknown: Option<UnknownReason>,
-    findings: Vec<Finding>,
-}
-
-/// What the credentials of a call prove together.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    /// None counts as a proof to the callee.
-    None,
-    /// One counts, and something is against one of them.
-    Weak,
-    /// One counts, and nothing is against any.
-    Sound,
-}
-
-fn verdict(proof: Proof, unknown: Option<UnknownReason>, request_seen: bool) -> (Verdict, Option<UnknownReason>) {
-    match (unknown, proof) {
-        (Some(UnknownReason::Malformed), _) => (Verdict::Unknown, unknown),
-        (_, Proof::Weak) => (Verdict::Weak, None),
-        (_, Proof::Sound) => (Verdict::Authenticated, None),
-        (Some(_), Proof::None) => (Verdict::Unknown, unknown),
-        (None, Proof::None) if request_seen => (Verdict::Unauthenticated, None),
-        (None, Proof::None) => (Verdict::Unknown, Some(UnknownReason::MidStream)),
     }
 }
 

@@ -34,6 +34,10 @@ pub(super) const JWT_BAD_SIGNATURE: &str = "jwt-bad-signature";
 pub(super) const WEAK_SIGNATURE: &str = "weak-signature";
 pub(super) const DPOP_MISMATCH: &str = "dpop-mismatch";
 pub(super) const UNTRUSTED_FORWARDED_CERTIFICATE: &str = "untrusted-forwarded-certificate";
+pub(super) const JWT_ISSUER: &str = "jwt-issuer";
+pub(super) const JWT_AUDIENCE: &str = "jwt-audience";
+pub(super) const JWT_SCOPE: &str = "jwt-scope";
+pub(super) const POLICY_VIOLATION: &str = "policy-violation";
 pub(super) const UNTRUSTED_CLIENT_CERTIFICATE: &str = "untrusted-client-certificate";
 pub(super) const NO_CLIENT_IDENTITY: &str = "no-client-identity";
 pub(super) const TLS_OUTDATED: &str = "tls-outdated";
@@ -185,6 +189,42 @@ pub const RULES: &[Rule] = &[
         remedy: "Let only the proxy reach the service, have the proxy remove the header from what it gets, and make the service \
                  refuse it from others. Name the proxies' networks in credentials.trusted_proxies.",
         link: "https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert",
+    },
+    Rule {
+        id: JWT_ISSUER,
+        severity: Severity::High,
+        title: "Token of an issuer that the route does not take",
+        explanation: "The policy says whose tokens this route takes. The token names another issuer, or none, and the service \
+                      did not refuse it. Whoever can get a token anywhere can call it.",
+        remedy: "Make the service check `iss` against the issuers it trusts, and the key against that issuer.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3.8",
+    },
+    Rule {
+        id: JWT_AUDIENCE,
+        severity: Severity::Medium,
+        title: "Token made for another service",
+        explanation: "The policy says for whom tokens on this route must be made. The token names another audience, or none, and \
+                      the service did not refuse it. A token given to one service can be used at this one.",
+        remedy: "Make the service check that `aud` names it, and the issuer give a token for each service.",
+        link: "https://www.rfc-editor.org/rfc/rfc8725#section-3.9",
+    },
+    Rule {
+        id: JWT_SCOPE,
+        severity: Severity::Medium,
+        title: "Token without the scope that the route requires",
+        explanation: "The policy says what a token must allow on this route. The token does not say that it does, and the \
+                      service did not refuse it.",
+        remedy: "Make the service check the token's scopes for each operation.",
+        link: "https://www.rfc-editor.org/rfc/rfc6750#section-3.1",
+    },
+    Rule {
+        id: POLICY_VIOLATION,
+        severity: Severity::High,
+        title: "Call that the policy does not allow",
+        explanation: "The policy says who may call this route, with which kind of proof, under which condition. The call does not \
+                      meet that, and the service did not refuse it.",
+        remedy: "Make the service refuse such calls, mend the caller, or correct the policy if the call is meant to be.",
+        link: "https://doi.org/10.6028/NIST.SP.800-207",
     },
     Rule {
         id: UNTRUSTED_CLIENT_CERTIFICATE,

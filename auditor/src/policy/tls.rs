@@ -83,6 +83,16 @@ impl<'a> Handshake<'a> {
         self.credential.as_ref()
     }
 
+    /// What is known of the connection.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// It is known that the client gave no certificate, and the server went on.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.credential.is_none() && self.tls.client.gave_none() && self.tls.client.accepted == Accepted::Yes
+    }
+
     pub(super) fn into_transport(self) -> Transport {
         let security = if self.credential.is_some() { Security::Mtls } else { Security::Tls };
         Transport { security, tls: Some(self.tls) }

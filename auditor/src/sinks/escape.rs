@@ -26,7 +26,7 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Escaped text of at most `limit` characters; what is longer is cut in the middle, where paths say least, and shows `…`.
-pub(super) fn shortened(text: &str, limit: usize) -> String {
+pub(crate) fn shortened(text: &str, limit: usize) -> String {
     // Escaping makes text longer, never shorter, so more than this cannot be shown whole, and need not be escaped whole.
     if text.chars().nth(limit).is_none() {
         let escaped = Escaped(text).to_string();

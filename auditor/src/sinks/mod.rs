@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub use escape::Escaped;
+pub(crate) use escape::shortened;
 pub use look::Look;
 pub use posture::Posture;
 
@@ -49,30 +50,10 @@ pub trait Sink {
 pub fn credential_word(judgement: &Judgement) -> &'static str {
     let strongest = judgement.credentials.iter().map(|credential| credential.kind).min_by_key(|kind| rank(*kind));
     match strongest {
-        Some(kind) => kind_word(kind),
+        Some(kind) => kind.as_str(),
         None if judgement.transport.security == Security::Mtls => "mtls",
         None if judgement.verdict == Verdict::Unknown => "unknown",
         None => "none",
-    }
-}
-
-/// The kind's name, as in records.
-fn kind_word(kind: CredentialKind) -> &'static str {
-    match kind {
-        CredentialKind::ApiKey => "api-key",
-        CredentialKind::AwsSigv4 => "aws-sigv4",
-        CredentialKind::Basic => "basic",
-        CredentialKind::BearerJwt => "bearer-jwt",
-        CredentialKind::BearerOpaque => "bearer-opaque",
-        CredentialKind::Digest => "digest",
-        CredentialKind::Dpop => "dpop",
-        CredentialKind::ForwardedClientCert => "forwarded-client-cert",
-        CredentialKind::HttpSignature => "http-signature",
-        CredentialKind::InternalJwt => "internal-jwt",
-        CredentialKind::Mtls => "mtls",
-        CredentialKind::Negotiate => "negotiate",
-        CredentialKind::Other => "other",
-        CredentialKind::SessionCookie => "session-cookie",
     }
 }
 
@@ -99,7 +80,7 @@ fn rank(kind: CredentialKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{credential_word, kind_word, rank, sample};
+    use super::{credential_word, rank, sample};
     use crate::{
         credentials::CredentialKind,
         judgement::{Security, Verdict},
@@ -127,7 +108,7 @@ mod tests {
         let mut ranks = Vec::new();
         for kind in KINDS {
             let record = serde_json::to_value(kind).unwrap();
-            assert_eq!(record, kind_word(kind));
+            assert_eq!(record, kind.as_str());
             ranks.push(rank(kind));
         }
         ranks.sort_unstable();

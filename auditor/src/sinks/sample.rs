@@ -8,7 +8,7 @@ use crate::{
     certificates::{Certificate, Chain, SpiffeId, Trust},
     credentials::{Claims, Credential, CredentialKind},
     judgement::{
-        ClientProof, Finding, Judgement, Kind, Outcome, Party, Process, Reporter, RequestFacts, ResponseFacts,
+        ClientProof, Finding, Judgement, Kind, Outcome, Party, Policed, Process, Reporter, RequestFacts, ResponseFacts,
         Security, Severity, Tls, Transport, Verdict,
     },
 };
@@ -41,6 +41,7 @@ pub(crate) fn credential(kind: CredentialKind, carrier: &str) -> Credential {
         claims: None,
         signature: None,
         proof: None,
+        custom: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn unauthenticated() -> Judgement {
         outcome: Outcome::Accepted,
         findings: vec![finding("unauthenticated-call", Severity::High, "no proof of identity, answered 200")],
         deviations: Vec::new(),
+        policy: Policed::default(),
     }
 }
 

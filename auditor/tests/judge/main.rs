@@ -9,6 +9,7 @@ mod certificates;
 mod connections;
 mod extraction;
 mod inside_tls;
+mod policy_file;
 mod proofs;
 mod rules;
 mod tls;

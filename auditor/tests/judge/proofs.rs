@@ -63,7 +63,7 @@ fn jwt_bad_signature() {
     let issuer = IssuerSettings { issuer: "https://issuer".into(), source: KeySource::File(path), algorithms: None };
     let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
     let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])).with_verifier(verifier);
-    let judge = Judge::new(policy::Settings::default(), extractor);
+    let mut judge = Judge::new(policy::Settings::default(), extractor);
     let mut local = |request: &str, response: &str| {
         let mut call = call(request, response);
         call.observed.source.socket = Some(SocketId(8));

@@ -310,6 +310,10 @@ fn the_record_is_as_the_contract_says() {
         "credentials": [{"kind": "bearer-opaque", "carrier": "header:authorization", "fingerprint": record["credentials"][0]["fingerprint"]}],
         "verdict": "weak", "unknown_reason": null, "outcome": "accepted",
         "findings": [{"rule": "plaintext-credential", "severity": "high", "detail": "token in header:authorization, unencrypted between nodes"}],
+        "decision": {
+            "principal": null, "resource": "GET 10.0.0.2 /items/{id}", "route": null,
+            "reason": "bearer-opaque in header:authorization does not suffice: plaintext-credential",
+        },
         "deviations": ["bare-lf"],
     });
     assert_eq!(record, expected);

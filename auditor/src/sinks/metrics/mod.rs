@@ -161,6 +161,22 @@ impl Metrics {
         raise(&self.own.issuer_keys.with_label_values(&[issuer, "failed"]), failed);
     }
 
+    /// The policy that is in force: the digest of its file, when it was taken (seconds since the Unix epoch), and the state of
+    /// each waiver by name.
+    pub fn set_policy<'a>(&self, digest: &str, loaded: i64, waivers: impl Iterator<Item = (&'a str, &'static str)>) {
+        let own = &self.own;
+        own.policy_loaded.set(loaded);
+        own.policy_info.reset();
+        own.policy_info.with_label_values(&[digest]).set(1);
+        own.waivers.reset();
+        waivers.for_each(|labels| own.waivers.with_label_values(&[labels.0, labels.1]).set(1));
+    }
+
+    /// Times the policy file was read again with `result` (`ok`, `error`), since the start.
+    pub fn set_policy_reloads(&self, result: &str, total: u64) {
+        raise(&self.own.policy_reloads.with_label_values(&[result]), total);
+    }
+
     /// Judgements that the sink `sink` could not write, since the start.
     pub fn set_sink_dropped(&self, sink: &str, total: u64) {
         raise(&self.own.sink_dropped.with_label_values(&[sink]), total);

@@ -1,7 +1,7 @@
 //! The series in which the auditor speaks of itself.
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Counter, CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
 
@@ -22,6 +22,10 @@ pub(super) struct Own {
     pub(super) external: IntCounterVec,
     pub(super) issuer_keys: IntCounterVec,
     pub(super) sink_dropped: IntCounterVec,
+    pub(super) policy_info: IntGaugeVec,
+    pub(super) policy_loaded: IntGauge,
+    pub(super) policy_reloads: IntCounterVec,
+    pub(super) waivers: IntGaugeVec,
     pub(super) pipeline: Histogram,
 }
 
@@ -53,7 +57,21 @@ impl Own {
             "auditor_tls_libraries",
             "Files with a TLS library that processes map, by library and whether plaintext is read from it.",
         );
+        let policy_info = Opts::new("auditor_policy_info", "Always 1; the label says which policy file is in force.");
+        let policy_loaded = IntGauge::new(
+            "auditor_policy_loaded_timestamp_seconds",
+            "When the policy in force was taken, seconds since the Unix epoch; 0 without a policy.",
+        )?;
+        let waivers = Opts::new("auditor_waivers", "Always 1; waivers of the policy by name and state.");
         Ok(Self {
+            policy_info: add(registry, IntGaugeVec::new(policy_info, &["digest"])?)?,
+            policy_loaded: add(registry, policy_loaded)?,
+            policy_reloads: int(
+                "auditor_policy_reloads_total",
+                "Times the policy file was read again, by result; with an error the policy before it stays in force.",
+                "result",
+            )?,
+            waivers: add(registry, IntGaugeVec::new(waivers, &["name", "state"])?)?,
             records: int("auditor_capture_records_total", "Records taken from a capture source.", "source")?,
             ignored: int(
                 "auditor_capture_ignored_total",

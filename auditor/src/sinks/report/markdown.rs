@@ -29,6 +29,7 @@ pub(super) fn render(report: &Report, view: &View<'_>) -> String {
         }
         good(&mut text, view);
     }
+    super::waivers::render_markdown(&mut text, &report.waivers);
     coverage(&mut text, report);
     text
 }

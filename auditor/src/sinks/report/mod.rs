@@ -9,6 +9,7 @@ mod terminal;
 mod tests;
 mod tls;
 mod view;
+mod waivers;
 
 use std::io;
 
@@ -16,7 +17,10 @@ use jiff::Timestamp;
 
 use self::{edges::Edges, view::View};
 use super::{Look, Sink};
-use crate::judgement::{Judgement, Severity, Verdict};
+use crate::{
+    judgement::{Judgement, Severity, Verdict},
+    policy::rulebook::WaiverStatus,
+};
 
 /// What to tell people of a rule. `policy::rules` has the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub struct Report {
     folded: u64,
     external: u64,
     losses: Option<Vec<(String, u64)>>,
+    waivers: Vec<WaiverStatus>,
 }
 
 const VERDICTS: [Verdict; 5] =
@@ -77,7 +82,13 @@ impl Report {
             folded: 0,
             external: 0,
             losses: None,
+            waivers: Vec::new(),
         }
+    }
+
+    /// How the waivers of the policy do.
+    pub fn set_waivers(&mut self, waivers: Vec<WaiverStatus>) {
+        self.waivers = waivers;
     }
 
     /// Calls and connections that were left alone because an end is not internal, since the start.

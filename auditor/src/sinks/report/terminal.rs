@@ -11,6 +11,7 @@ use super::{
     edges::{Call, Edge, Example, Who},
     tls,
     view::{RuleFindings, View, meaning, number, percent, plural, sorted_cells},
+    waivers,
 };
 use crate::judgement::{Outcome, Verdict};
 
@@ -41,6 +42,7 @@ pub(super) fn render(report: &Report, view: &View<'_>, look: Look) -> String {
         page.findings(view);
         page.good(view);
     }
+    page.waivers(report);
     page.coverage(report);
     page.text
 }
@@ -129,6 +131,17 @@ impl Page {
             );
             let _ = writeln!(self.text, "{}", line.trim_end());
             call.clear();
+        }
+    }
+
+    fn waivers(&mut self, report: &Report) {
+        if report.waivers.is_empty() {
+            return;
+        }
+        self.heading("Waivers");
+        for waiver in waivers::sorted(&report.waivers) {
+            let line = waivers::line(waiver);
+            self.paragraph(&line, 2);
         }
     }
 

@@ -4,7 +4,8 @@ use super::{
 };
 use crate::{
     credentials::CredentialKind,
-    judgement::{Judgement, Outcome, ResponseFacts, Severity, Verdict},
+    judgement::{Judgement, Outcome, ResponseFacts, Severity, Verdict, WaiverNote},
+    policy::rulebook::{WaiverState, WaiverStatus},
 };
 
 const RULES: [RuleText; 2] = [
@@ -73,7 +74,18 @@ fn full() -> Report {
     let mut report = report(&calls(), Settings::default());
     report.set_external(17);
     report.set_losses([("ring-full", 0), ("payload-unreadable", 3)]);
+    report.set_waivers(vec![
+        waiver("legacy-cron", 31, 1200, WaiverState::Active),
+        waiver("never-needed", 31, 0, WaiverState::Unused),
+        waiver("forgotten", 21, 7, WaiverState::Expired),
+    ]);
     report
+}
+
+fn waiver(name: &str, day: i8, used: u64, state: WaiverState) -> WaiverStatus {
+    let expires = jiff::civil::date(2026, if day > 30 { 12 } else { 11 }, day);
+    let note = WaiverNote { name: name.into(), owner: "team-billing@example.com".into(), expires };
+    WaiverStatus { note: note.into(), reason: "moves to tokens | SHOP-123".into(), used, state }
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! Conditions of routes, in CEL: checked once when the policy is read, evaluated on each call of the route.
+//!
+//! What a call does not have makes an expression fail, and a condition that fails does not hold. What was not *seen* of a call
+//! leaves the condition undecided, which is no finding.
+
+mod attributes;
+mod facts;
+mod types;
+
+use std::sync::{Arc, LazyLock};
+
+use cel::{Context, Env, ExecutionError, IdedExpr, Value, common::types::CelBool};
+
+pub(in crate::policy) use self::facts::Facts;
+use self::{
+    facts::{Known, Scope},
+    types::{Asked, Checker},
+};
+use crate::config::value::shown;
+
+/// Longest expression, bytes.
+const EXPRESSION_BYTES: usize = 2048;
+/// Deepest nesting of an expression.
+const DEPTH: u16 = 32;
+
+/// The standard functions and macros, without regular expressions and times.
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+
+/// A condition that was checked.
+#[derive(Debug)]
+pub(super) struct Condition {
+    expression: IdedExpr,
+    asked: Vec<Asked>,
+}
+
+/// What is wrong with an expression.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// Characters of the expression before the place.
+    pub(super) offset: usize,
+    pub(super) reason: String,
+    pub(super) remedy: String,
+}
+
+/// What came of evaluating a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Yes,
+    /// Why not.
+    No(String),
+    /// Why it cannot be told.
+    Undecided(&'static str),
+}
+
+impl Condition {
+    /// Checks an expression; `captures` are what the route's path captures.
+    pub(super) fn compile(text: &str, captures: &[Box<str>]) -> Result<Self, Wrong> {
+        if text.len() > EXPRESSION_BYTES {
+            let reason = format!("the expression is longer than {EXPRESSION_BYTES} bytes");
+            return Err(Wrong { offset: 0, reason, remedy: "split it over several routes".to_owned() });
+        }
+        let parser = ENVIRONMENT.parser().max_recursion_depth(DEPTH).error_recovery_limit(1);
+        let (expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax(text, &errors))?;
+        let mut checker = Checker::new(captures);
+        match checker.condition(&expression) {
+            Ok(()) => Ok(Self { expression, asked: checker.asked }),
+            Err(fault) => {
+                let offset = source.offset_for(fault.node).and_then(|(start, _)| usize::try_from(start).ok());
+                Err(Wrong { offset: offset.unwrap_or_default(), reason: fault.reason, remedy: fault.remedy })
+            }
+        }
+    }
+
+    /// Claims it asks for that are not read of every token.
+    pub(super) fn custom_claims(&self) -> impl Iterator<Item = &str> {
+        let claims = self.asked.iter().filter_map(|asked| asked.path.strip_prefix("claims."));
+        claims.filter(|name| !attributes::is_registered(name))
+    }
+
+    /// Whether it asks for anything of a credential.
+    pub(super) fn asks_for_credential(&self) -> bool {
+        self.asked.iter().any(|asked| asked.path.starts_with("claims.") || asked.path.starts_with("credential."))
+    }
+
+    /// Whether it holds for a call.
+    pub(super) fn holds(&self, facts: &Facts<'_>) -> Held {
+        let scope = Scope { facts, asked: &self.asked };
+        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+        context.set_variable_resolver(&scope);
+        let result = Value::resolve_val(&self.expression, &context);
+        let unseen = |presence: bool| {
+            let unknown = |asked: &&Asked| facts.look(&asked.path) == Known::Unknown;
+            self.asked.iter().filter(|asked| asked.presence || !presence).find(unknown)
+        };
+        match result.map(|value| value.downcast_ref::<CelBool>().map(|value| *value.inner())) {
+            Ok(Some(true)) => Held::Yes,
+            // A value that is not known ends in an error, unless the rest decides without it; only `has` takes it for absent.
+            Ok(Some(false)) => match unseen(true) {
+                Some(asked) => Held::Undecided(facts.why(&asked.path)),
+                None => Held::No("it does not hold".to_owned()),
+            },
+            Ok(None) => Held::No("it gives no truth value".to_owned()),
+            Err(error) => match unseen(false) {
+                Some(asked) => Held::Undecided(facts.why(&asked.path)),
+                None => Held::No(self.failure(facts, &error)),
+            },
+        }
+    }
+
+    /// What went wrong in evaluating, without a value of the call.
+    fn failure(&self, facts: &Facts<'_>, error: &ExecutionError) -> String {
+        let absent = |asked: &&Asked| !asked.presence && facts.look(&asked.path) == Known::Absent;
+        match error {
+            ExecutionError::NoSuchKey(name) | ExecutionError::UndeclaredReference(name) => match self
+                .asked
+                .iter()
+                .filter(|asked| asked.path.rsplit('.').next() == Some(name.as_str()))
+                .chain(&self.asked)
+                .find(absent)
+            {
+                Some(asked) => format!("there is no `{}`", asked.path),
+                None => "something it asks for is not there".to_owned(),
+            },
+            ExecutionError::NoSuchOverload(error) => {
+                format!("`{}` got {}", error.function().trim_matches('_'), error.argument_types().join(" and "))
+            }
+            ExecutionError::IndexOutOfBounds(_) => "a list has fewer entries".to_owned(),
+            _ => "it fails on what the call has".to_owned(),
+        }
+    }
+}
+
+/// The parser's first complaint.
+fn syntax(text: &str, errors: &cel::ParseErrors) -> Wrong {
+    let first = errors.errors.first();
+    let (line, column) = first.map_or((1, 1), |error| error.pos);
+    let number = |number: isize| usize::try_from(number.max(1)).unwrap_or(1) - 1;
+    let before: usize = text.split_inclusive('\n').take(number(line)).map(|line| line.chars().count()).sum();
+    let message = first.map_or("it cannot be read", |error| error.msg.trim());
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    Wrong {
+        offset: (before + number(column)).min(text.chars().count()),
+        reason: format!("this is no CEL: {}", shown(message.lines().next().unwrap_or_default())),
+        remedy: "docs/policy.md shows expressions".to_owned(),
+    }
+}
