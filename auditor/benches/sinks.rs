@@ -53,6 +53,7 @@ fn judgements() -> Vec<Judgement> {
                 authority: Some("inventory".into()),
                 path: "/items/42".into(),
                 route: "/items/{id}".into(),
+                header_names: soft.then(|| "host,user-agent,accept".into()),
             }),
             response: Some(ResponseFacts { status: 200, duration_seconds: Some(0.002) }),
             transport: Transport { security: Security::Plaintext, tls: None },

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
     };
     let outputs = outputs.map_err(|source| Failure::System { action: "start a thread", source })?;
     let attributor = Attributor::offline(stages::file_networks(&config));
-    let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, stages::judge(&config)?, outputs);
+    let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, stages::judge(&config, None)?, outputs);
     let stop = stages::stop_flag()?;
     let control =
         Control { stop: &stop, duration: None, poll_interval: Duration::from_millis(1), health: None, metrics: None };

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -48,8 +49,9 @@ pub(super) fn file_networks(config: &Config) -> InternalNetworks {
         .map_or_else(InternalNetworks::default, |networks| InternalNetworks::new(networks, Vec::new()))
 }
 
-pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
-    let key = match &config.credentials.fingerprint_key_file {
+/// `state_key` is where the key of the fingerprints is unless the configuration names another file.
+pub(super) fn judge(config: &Config, state_key: Option<&Path>) -> Result<Judge, Failure> {
+    let key = match config.credentials.fingerprint_key_file.as_deref().or(state_key) {
         Some(file) => FingerprintKey::load_or_create(file)?,
         None => FingerprintKey::random()?,
     };

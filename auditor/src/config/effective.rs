@@ -29,10 +29,16 @@ impl fmt::Display for Config {
         writeln!(f, "  buffered_bytes: {}", show_size(self.limits.buffered_bytes as u64))?;
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
+        writeln!(f, "  findings: {}", self.limits.findings)?;
         self.write_credentials(f)?;
         self.write_rules(f)?;
         writeln!(f, "jwt:\n  max_lifetime: {}", show_duration(self.jwt.max_lifetime))?;
         self.write_trust(f)?;
+        write!(f, "{}", self.sinks)?;
+        match &self.state_dir {
+            Some(directory) => writeln!(f, "state_dir: {}", quoted(&directory.to_string_lossy()))?,
+            None => writeln!(f, "# state_dir: nothing outlives a run")?,
+        }
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))
     }
 }
@@ -99,7 +105,7 @@ fn list(f: &mut fmt::Formatter<'_>, indent: &str, key: &str, items: &[impl ToStr
 }
 
 /// A double-quoted YAML scalar.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
         match character {

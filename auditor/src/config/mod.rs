@@ -7,6 +7,7 @@ mod file;
 mod flags;
 mod raw;
 mod resolve;
+mod sinks;
 pub mod value;
 
 use std::{
@@ -21,6 +22,7 @@ pub(crate) use file::reason_of;
 pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
+pub use sinks::{AlertmanagerConfig, FileConfig, SinksConfig, SyslogConfig, WebhookConfig};
 
 use crate::{judgement::Severity, policy::TrustSettings};
 
@@ -45,6 +47,10 @@ pub struct Config {
     pub jwt: JwtConfig,
     /// What certificates are measured against.
     pub trust: TrustSettings,
+    /// Where findings go besides metrics.
+    pub sinks: SinksConfig,
+    /// What outlives a run is kept here; `None`: nothing does.
+    pub state_dir: Option<PathBuf>,
     /// The auditor's own log.
     pub log: LogConfig,
 }
@@ -73,6 +79,8 @@ pub struct Limits {
     pub series: usize,
     /// Edges in a report.
     pub edges: usize,
+    /// Groups of findings that are kept as evidence.
+    pub findings: usize,
 }
 
 /// What counts as a credential, besides the built-in names.
@@ -127,11 +135,13 @@ impl Default for Config {
                 response_head_bytes: 4 << 10,
                 poll_interval: Duration::from_millis(5),
             },
-            limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000 },
+            limits: Limits { connections: 65_536, buffered_bytes: 64 << 20, series: 5_000, edges: 2_000, findings: 10_000 },
             credentials: CredentialConfig::default(),
             rules: BTreeMap::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600) },
             trust: TrustSettings::default(),
+            sinks: SinksConfig::default(),
+            state_dir: None,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

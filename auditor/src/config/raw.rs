@@ -9,6 +9,8 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
+use super::sinks::RawSinks;
+
 /// A value with its place.
 pub(super) type Text = Option<Spanned<String>>;
 /// A list of values with their places.
@@ -27,6 +29,8 @@ pub(super) struct Raw {
     pub(super) rules: Option<RawRules>,
     pub(super) jwt: Option<RawJwt>,
     pub(super) trust: Option<RawTrust>,
+    pub(super) sinks: Option<RawSinks>,
+    pub(super) state_dir: Text,
     pub(super) log: Option<RawLog>,
 }
 
@@ -46,6 +50,7 @@ pub(super) struct RawLimits {
     pub(super) buffered_bytes: Text,
     pub(super) series: Text,
     pub(super) edges: Text,
+    pub(super) findings: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use serde_saphyr::Spanned;
 
 use super::{
-    CommonFlags, Config, ConfigError, LiveFlags, Place, RuleConfig, ServeFlags,
+    CommonFlags, Config, ConfigError, FileConfig, LiveFlags, Place, RuleConfig, ServeFlags,
     error::nearest,
     file,
     raw::{List, Raw, RawRule, RawTrust, Text},
-    value,
+    sinks, value,
 };
 use crate::{judgement::Severity, policy::TrustSettings};
 
@@ -36,6 +36,12 @@ pub fn resolve(
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
     overlay(&mut config.capture.poll_interval, live.poll_interval);
     overlay(&mut config.listen, serve.listen);
+    if serve.state_dir.is_some() {
+        config.state_dir.clone_from(&serve.state_dir);
+    }
+    if let Some(path) = &serve.findings {
+        config.sinks.file.get_or_insert_with(|| FileConfig::new(path.clone())).path.clone_from(path);
+    }
     Ok(config)
 }
 
@@ -64,12 +70,13 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     overlay(&mut config.limits.buffered_bytes, flags.max_buffered_bytes);
     overlay(&mut config.limits.series, flags.max_series);
     overlay(&mut config.limits.edges, flags.max_edges);
+    overlay(&mut config.limits.findings, flags.max_findings);
     overlay(&mut config.log.level, flags.log_level);
     overlay(&mut config.log.format, flags.log_format);
 }
 
 /// Values of one file, read with the file's name at hand for messages.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a Path,
 }
 
@@ -95,6 +102,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     reader.set(&mut to.buffered_bytes, "limits.buffered_bytes", &limits.buffered_bytes, value::buffered_bytes)?;
     reader.set(&mut to.series, "limits.series", &limits.series, value::count)?;
     reader.set(&mut to.edges, "limits.edges", &limits.edges, value::count)?;
+    reader.set(&mut to.findings, "limits.findings", &limits.findings, value::count)?;
 
     let credentials = raw.credentials.unwrap_or_default();
     let to = &mut config.credentials;
@@ -117,6 +125,8 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let max_lifetime = raw.jwt.unwrap_or_default().max_lifetime;
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &max_lifetime, value::lifetime)?;
     reader.trust(&mut config.trust, raw.trust.unwrap_or_default())?;
+    config.sinks = sinks::resolve(&reader, raw.sinks.unwrap_or_default())?;
+    config.state_dir = raw.state_dir.map(|text| text.value.into());
     let log = raw.log.unwrap_or_default();
     reader.set(&mut config.log.level, "log.level", &log.level, one_of)?;
     reader.set(&mut config.log.format, "log.format", &log.format, one_of)?;
@@ -124,7 +134,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
 }
 
 impl Reader<'_> {
-    fn set<T>(
+    pub(super) fn set<T>(
         &self,
         target: &mut T,
         key: &str,
@@ -135,6 +145,16 @@ impl Reader<'_> {
             *target = parse(&text.value).map_err(|problem| self.wrong(key, text, problem))?;
         }
         Ok(())
+    }
+
+    /// A value that must be there, and is.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        text: &Spanned<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        parse(&text.value).map_err(|problem| self.wrong(key, text, problem))
     }
 
     fn list<T>(

@@ -9,6 +9,7 @@
 
 mod checks;
 pub mod examples;
+mod header_names;
 pub mod route;
 pub mod rules;
 mod settings;
@@ -105,7 +106,7 @@ impl Judge {
                 Some(_) => "http/1.1",
                 None => "unknown",
             },
-            request: exchange.request.map(request_facts),
+            request: exchange.request.map(|request| request_facts(request, !findings.is_empty())),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
@@ -280,7 +281,8 @@ fn outcome(response: Option<&Response>) -> Outcome {
     }
 }
 
-fn request_facts(request: Request) -> RequestFacts {
+fn request_facts(request: Request, is_evidence: bool) -> RequestFacts {
+    let header_names = is_evidence.then(|| header_names::header_names(&request.head));
     let route = route::route(&request.path);
     let plain = |name: &str| name.len() <= NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     RequestFacts {
@@ -288,6 +290,7 @@ fn request_facts(request: Request) -> RequestFacts {
         authority: request.authority.map(|name| if plain(&name) { name } else { shown_within(&name, NAME_BYTES) }),
         path: route::shown_path(request.path),
         route,
+        header_names,
     }
 }
 

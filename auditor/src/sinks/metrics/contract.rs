@@ -61,6 +61,8 @@ fn page() -> String {
     metrics.set_tracked("connections", 1, 2);
     metrics.set_external("exchange", 1);
     metrics.set_sink_dropped("jsonl", 0);
+    metrics.set_sink_errors("webhook", 0);
+    metrics.set_evicted("finding-groups", 0);
     metrics.observe_pipeline(Duration::from_millis(1));
     metrics.render()
 }

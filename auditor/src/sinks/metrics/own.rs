@@ -20,6 +20,8 @@ pub(super) struct Own {
     pub(super) tracked_limit: IntGaugeVec,
     pub(super) external: IntCounterVec,
     pub(super) sink_dropped: IntCounterVec,
+    pub(super) sink_errors: IntCounterVec,
+    pub(super) evicted: IntCounterVec,
     pub(super) pipeline: Histogram,
 }
 
@@ -65,6 +67,12 @@ impl Own {
                 "kind",
             )?,
             sink_dropped: int("auditor_sink_dropped_total", "Judgements a sink could not write.", "sink")?,
+            sink_errors: int(
+                "auditor_sink_errors_total",
+                "Deliveries of findings, and savings of the state, that failed; most are tried again.",
+                "sink",
+            )?,
+            evicted: int("auditor_evicted_total", "What was given up for something newer at a limit, by kind.", "kind")?,
             pipeline: add(registry, Histogram::with_opts(pipeline.buckets(PIPELINE_BOUNDS.to_vec()))?)?,
         })
     }
