@@ -308,3 +308,116 @@ impl AlertmanagerConfig {
 fn write_file(f: &mut fmt::Formatter<'_>, key: &str, file: Option<&PathBuf>) -> fmt::Result {
     file.map_or(Ok(()), |file| writeln!(f, "    {key}: {}", quoted(&file.to_string_lossy())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{
+        super::{CommonFlags, Config, LiveFlags, ServeFlags, resolve},
+        *,
+    };
+    use crate::certificates::sample::Authority;
+
+    fn load(text: &str, serve: &ServeFlags) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("auditor.yaml");
+        fs::write(&file, text).unwrap();
+        let common = CommonFlags { config: Some(file), ..CommonFlags::default() };
+        resolve(&common, &LiveFlags::default(), serve, &[]).map_err(|error| {
+            let error = error.to_string();
+            error.split_once("auditor.yaml").map_or(error.clone(), |(_, tail)| tail.to_owned())
+        })
+    }
+
+    #[test]
+    fn reads_every_key_and_prints_it_so_that_it_can_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = directory.path().join("ca.pem");
+        fs::write(&bundle, Authority::new("CA").pem()).unwrap();
+        let text = r#"
+state_dir: /var/lib/auditor
+sinks:
+  repeat: 30m
+  journald: true
+  file: { path: /var/log/findings.jsonl, max_bytes: 1MiB, keep: 0 }
+  webhook:
+    url: https://hooks.example/auditor/
+    batch: 7
+    interval: 0s
+    timeout: 3s
+    secret_file: secret
+    headers_file: headers
+    ca_file: BUNDLE
+  alertmanager:
+    url: http://alertmanager:9093/am
+    interval: 30s
+    resolve_after: 5m
+    timeout: 2s
+    ca_file: BUNDLE
+    labels: { cluster: "eu \"1\"", team: core }
+  syslog: { address: "tcp:logs:601", facility: local3 }
+"#;
+        let text = text.replace("BUNDLE", &format!("{bundle:?}"));
+        let config = load(&text, &ServeFlags::default()).unwrap();
+        assert_eq!(config.state_dir, Some("/var/lib/auditor".into()));
+        let SinksConfig { repeat, file, webhook, alertmanager, syslog, journald } = &config.sinks;
+        assert_eq!((*repeat, *journald), (Duration::from_secs(1800), true));
+        let rotation = Rotation { max_bytes: 1 << 20, keep: 0 };
+        assert_eq!(file.as_ref().unwrap(), &FileConfig { path: "/var/log/findings.jsonl".into(), rotation });
+        let webhook = webhook.as_ref().unwrap();
+        assert_eq!(webhook.url.as_str(), "https://hooks.example/auditor");
+        assert_eq!((webhook.pace.batch, webhook.pace.interval, webhook.timeout), (7, Duration::ZERO, Duration::from_secs(3)));
+        assert_eq!(webhook.secret_file, Some("secret".into()));
+        assert_eq!(webhook.headers_file, Some("headers".into()));
+        assert_eq!(webhook.ca_file.as_ref().map(Bundle::len), Some(1));
+        let alertmanager = alertmanager.as_ref().unwrap();
+        assert_eq!(alertmanager.url.join("/api").as_str(), "http://alertmanager:9093/am/api");
+        let spans = (alertmanager.interval, alertmanager.resolve_after, alertmanager.timeout);
+        assert_eq!(spans, (Duration::from_secs(30), Duration::from_secs(300), Duration::from_secs(2)));
+        assert_eq!(alertmanager.labels["cluster"], "eu \"1\"");
+        let syslog = syslog.as_ref().unwrap();
+        assert_eq!((syslog.address.to_string(), syslog.facility.to_string()), ("tcp:logs:601".into(), "local3".into()));
+        assert_eq!(load(&config.to_string(), &ServeFlags::default()).unwrap(), config);
+    }
+
+    #[test]
+    fn flags_are_short_for_the_keys() {
+        let findings = |path: &str| ServeFlags {
+            findings: Some(path.into()),
+            state_dir: Some("/flag".into()),
+            ..ServeFlags::default()
+        };
+        let config = load("", &findings("-")).unwrap();
+        assert!(config.sinks.file.as_ref().is_some_and(FileConfig::is_stdout));
+        assert_eq!(config.state_dir, Some("/flag".into()));
+        let config = load("state_dir: /file\nsinks: {file: {path: a, keep: 9}}\n", &findings("b")).unwrap();
+        let file = config.sinks.file.unwrap();
+        assert_eq!((file.path, file.rotation.keep), ("b".into(), 9), "the flag names the file, its bounds stay");
+        assert_eq!(config.state_dir, Some("/flag".into()));
+    }
+
+    #[test]
+    fn says_where_and_what_is_wrong() {
+        for (text, expected) in [
+            ("{repeat: 0s}", ":1:17: sinks.repeat: `0s` is out of range; take 1s to 30d"),
+            ("{webhook: {batch: 5}}", ":1:"),
+            ("{webhook: {url: 'http://me:s3cr3t@host/'}}", ":1:24: sinks.webhook.url: holds a user name or password; put"),
+            ("{webhook: {url: 'http://host/?key=s3cr3t'}}", ":1:24: sinks.webhook.url: has a query"),
+            ("{webhook: {url: 'http://host/', batch: 2000}}", ":1:47: sinks.webhook.batch: 2000 events are too many"),
+            ("{webhook: {url: 'http://host/', ca_file: /nowhere}}", ":1:49: sinks.webhook.ca_file: `/nowhere` cannot"),
+            ("{webhook: {uri: x}}", ":1:19: unknown key `uri`; did you mean `url`?"),
+            ("{alertmanager: {url: 'http://a', interval: 1s}}", ":1:51: sinks.alertmanager.interval: `1s` is out of"),
+            ("{alertmanager: {url: 'http://a', labels: {a-b: c}}}", ":1:55: sinks.alertmanager.labels: `a-b` is not a"),
+            ("{alertmanager: {url: 'http://a', labels: {a: ''}}}", ":1:53: sinks.alertmanager.labels: the value of `a`"),
+            ("{file: {path: f, max_bytes: 1KiB}}", ":1:36: sinks.file.max_bytes: 1024 bytes is out of range; take 64KiB"),
+            ("{file: {path: f, keep: 2000}}", ":1:31: sinks.file.keep: `2000` is not a number of files; take 0 to 1000"),
+            ("{syslog: {address: /dev/log}}", ":1:27: sinks.syslog.address: `/dev/log` is not an address of syslog; "),
+            ("{syslog: {address: 'unix:/dev/log', facility: x}}", ":1:54: sinks.syslog.facility: `x` is none of user"),
+        ] {
+            let problem = load(&format!("sinks: {text}\n"), &ServeFlags::default()).expect_err(text);
+            assert!(problem.starts_with(expected), "{text}\nexpected {expected}\nactual   {problem}");
+            assert!(!problem.contains("s3cr3t"), "{problem}");
+        }
+    }
+}

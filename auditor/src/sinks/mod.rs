@@ -18,7 +18,7 @@ pub mod stream;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 use std::io;
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod canary;
+mod canary_sinks;
 #[expect(dead_code, reason = "the tests beside the code use the rest")]
 #[path = "../../src/certificates/sample.rs"]
 mod certificates;

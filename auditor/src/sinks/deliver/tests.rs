@@ -82,6 +82,8 @@ struct Request {
 struct Receiver {
     endpoint: Endpoint,
     requests: Arc<Mutex<Vec<Request>>>,
+    /// How long clients wait for an answer: not long where none will come.
+    patience: Duration,
 }
 
 impl Receiver {
@@ -89,6 +91,8 @@ impl Receiver {
     fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = Endpoint::parse(&format!("http://{}/hook", listener.local_addr().unwrap())).unwrap();
+        let silent = answers.iter().any(|answer| matches!(answer, Answer::Nothing));
+        let patience = if silent { Duration::from_millis(200) } else { Duration::from_secs(60) };
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
         thread::spawn(move || {
@@ -105,11 +109,11 @@ impl Receiver {
                 }
             }
         });
-        Self { endpoint, requests }
+        Self { endpoint, requests, patience }
     }
 
     fn client(&self) -> Client {
-        Client::new(self.endpoint.clone(), Duration::from_millis(500), None).unwrap()
+        Client::new(self.endpoint.clone(), self.patience, None).unwrap()
     }
 
     fn requests(&self) -> Vec<Request> {
@@ -231,7 +235,7 @@ fn nobody_there_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = Endpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    let client = Client::new(endpoint, Duration::from_millis(500), None).unwrap();
+    let client = Client::new(endpoint, Duration::from_secs(60), None).unwrap();
     let refusal = Webhook::new(client, Vec::new(), None, String::new()).post(&[event()], 0).expect_err("refused");
     assert!(refusal.retry, "{refusal:?}");
 }
@@ -373,4 +377,14 @@ fn many_alerts_go_in_parts_and_no_more_than_the_limit_are_kept() {
     worked(&mut sink);
     let sizes: Vec<_> = receiver.requests().iter().map(|request| alerts(request).len()).collect();
     assert_eq!((sizes, counts.dropped()), (vec![200, 200, 50], 50));
+}
+
+#[test]
+fn the_documentation_shows_what_is_sent() {
+    let read = |path: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let documentation = read("../docs/sinks.md");
+    for name in ["webhook.json", "alerts.json", "syslog", "journal"] {
+        let sent = read(&format!("src/sinks/golden/finding.{name}"));
+        assert!(documentation.contains(&format!("\n{}\n```", sent.trim_end())), "docs/sinks.md does not show {sent}");
+    }
 }
