@@ -16,7 +16,9 @@ use crate::{
     evidence::{Ledger, Restored, SECTION, SECTION_VERSION},
     pipeline::{Evidence, Outputs, WhenFull},
     sinks::{
-        deliver::{Alertmanager, Batches, Client, Counts, Deliver, JOURNAL_SOCKET, Journald, Pace, Post, Syslog, Webhook},
+        deliver::{
+            Alertmanager, Batches, Client, Counts, Deliver, JOURNAL_SOCKET, Journald, Pace, Post, Syslog, Webhook,
+        },
         jsonl::JsonLines,
         rotate::RotatingFile,
         steady::Steady,
@@ -101,12 +103,7 @@ fn sinks(config: &Config, mut evidence: Evidence) -> Result<Evidence, Failure> {
     Ok(evidence)
 }
 
-fn added(
-    evidence: Evidence,
-    name: &'static str,
-    post: impl Post + 'static,
-    pace: Pace,
-) -> Result<Evidence, Failure> {
+fn added(evidence: Evidence, name: &'static str, post: impl Post + 'static, pace: Pace) -> Result<Evidence, Failure> {
     let counts = Arc::new(Counts::default());
     let sink = Batches::new(name, post, pace, Arc::clone(&counts));
     with_sink(evidence, name, sink, counts)
@@ -143,7 +140,10 @@ fn secret(key: &'static str, file: &Path) -> Result<Zeroizing<String>, SecretErr
     let mut text = Zeroizing::new(String::new());
     let read = File::open(file).and_then(|opened| opened.take(SECRET_BYTES + 1).read_to_string(&mut text));
     match read {
-        Err(error) => Err(fail(&format!("cannot be read ({}); name a text file that the auditor's user can read", reason_of(&error)))),
+        Err(error) => Err(fail(&format!(
+            "cannot be read ({}); name a text file that the auditor's user can read",
+            reason_of(&error)
+        ))),
         Ok(length) if length as u64 > SECRET_BYTES => Err(fail("is larger than 64KiB; name the right file")),
         Ok(_) if text.trim().is_empty() => Err(fail("is empty; write the secret into it")),
         Ok(_) => Ok(text),
@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(found, [("authorization", "Bearer s3cr3t"), ("x-team", "a b")]);
         for text in ["Authorization s3cr3t", "a b: s3cr3t", "x:\n", "x: s3cr3t\u{1}\n", " \n"] {
             let problem = read(text).expect_err(text);
-            assert!(problem.starts_with("key: ") && problem.contains("; write ") && !problem.contains("s3cr3t"), "{problem}");
+            assert!(
+                problem.starts_with("key: ") && problem.contains("; write ") && !problem.contains("s3cr3t"),
+                "{problem}"
+            );
         }
         let missing = secret("key", &directory.path().join("none")).unwrap_err().to_string();
         assert!(missing.contains("none: cannot be read (no such file or directory); name a text file"), "{missing}");

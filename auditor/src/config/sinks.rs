@@ -183,7 +183,11 @@ fn file(reader: &Reader<'_>, raw: RawFile) -> Result<FileConfig, ConfigError> {
     let to = &mut file.rotation;
     reader.set(&mut to.max_bytes, "sinks.file.max_bytes", &raw.max_bytes, |text| {
         let bytes = value::size(text)?;
-        if (64 << 10..=1 << 40).contains(&bytes) { Ok(bytes) } else { Err(format!("{bytes} bytes is out of range; take 64KiB to 1024GiB")) }
+        if (64 << 10..=1 << 40).contains(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(format!("{bytes} bytes is out of range; take 64KiB to 1024GiB"))
+        }
     })?;
     reader.set(&mut to.keep, "sinks.file.keep", &raw.keep, |text| {
         let bad = || format!("`{}` is not a number of files; take 0 to 1000", value::shown(text));
@@ -200,7 +204,11 @@ fn webhook(reader: &Reader<'_>, raw: &RawWebhook) -> Result<WebhookConfig, Confi
     let mut to = WebhookConfig { url, pace, timeout: DEFAULT_TIMEOUT, secret_file, headers_file, ca_file: None };
     reader.set(&mut to.pace.batch, "sinks.webhook.batch", &raw.batch, |text| {
         let count = value::count(text)?;
-        if count <= 1000 { Ok(count) } else { Err(format!("{count} events are too many for one request; take 1 to 1000")) }
+        if count <= 1000 {
+            Ok(count)
+        } else {
+            Err(format!("{count} events are too many for one request; take 1 to 1000"))
+        }
     })?;
     reader.set(&mut to.pace.interval, "sinks.webhook.interval", &raw.interval, |text| span(text, 0, 3600))?;
     reader.set(&mut to.timeout, "sinks.webhook.timeout", &raw.timeout, |text| span(text, 1, 300))?;
@@ -255,7 +263,9 @@ fn label(name: &str, text: &str) -> Result<String, String> {
         return Err(format!("`{}` is not a label; write letters, digits and `_`", value::shown(name)));
     }
     if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
-        return Err(format!("the value of `{name}` is empty, longer than 256 bytes or not printable; write a short text"));
+        return Err(format!(
+            "the value of `{name}` is empty, longer than 256 bytes or not printable; write a short text"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -367,7 +377,10 @@ sinks:
         assert_eq!(file.as_ref().unwrap(), &FileConfig { path: "/var/log/findings.jsonl".into(), rotation });
         let webhook = webhook.as_ref().unwrap();
         assert_eq!(webhook.url.as_str(), "https://hooks.example/auditor");
-        assert_eq!((webhook.pace.batch, webhook.pace.interval, webhook.timeout), (7, Duration::ZERO, Duration::from_secs(3)));
+        assert_eq!(
+            (webhook.pace.batch, webhook.pace.interval, webhook.timeout),
+            (7, Duration::ZERO, Duration::from_secs(3))
+        );
         assert_eq!(webhook.secret_file, Some("secret".into()));
         assert_eq!(webhook.headers_file, Some("headers".into()));
         assert_eq!(webhook.ca_file.as_ref().map(Bundle::len), Some(1));
@@ -402,16 +415,28 @@ sinks:
         for (text, expected) in [
             ("{repeat: 0s}", ":1:17: sinks.repeat: `0s` is out of range; take 1s to 30d"),
             ("{webhook: {batch: 5}}", ":1:"),
-            ("{webhook: {url: 'http://me:s3cr3t@host/'}}", ":1:24: sinks.webhook.url: holds a user name or password; put"),
+            (
+                "{webhook: {url: 'http://me:s3cr3t@host/'}}",
+                ":1:24: sinks.webhook.url: holds a user name or password; put",
+            ),
             ("{webhook: {url: 'http://host/?key=s3cr3t'}}", ":1:24: sinks.webhook.url: has a query"),
             ("{webhook: {url: 'http://host/', batch: 2000}}", ":1:47: sinks.webhook.batch: 2000 events are too many"),
             ("{webhook: {url: 'http://host/', ca_file: /nowhere}}", ":1:49: sinks.webhook.ca_file: `/nowhere` cannot"),
             ("{webhook: {uri: x}}", ":1:19: unknown key `uri`; did you mean `url`?"),
             ("{alertmanager: {url: 'http://a', interval: 1s}}", ":1:51: sinks.alertmanager.interval: `1s` is out of"),
             ("{alertmanager: {url: 'http://a', labels: {a-b: c}}}", ":1:55: sinks.alertmanager.labels: `a-b` is not a"),
-            ("{alertmanager: {url: 'http://a', labels: {a: ''}}}", ":1:53: sinks.alertmanager.labels: the value of `a`"),
-            ("{file: {path: f, max_bytes: 1KiB}}", ":1:36: sinks.file.max_bytes: 1024 bytes is out of range; take 64KiB"),
-            ("{file: {path: f, keep: 2000}}", ":1:31: sinks.file.keep: `2000` is not a number of files; take 0 to 1000"),
+            (
+                "{alertmanager: {url: 'http://a', labels: {a: ''}}}",
+                ":1:53: sinks.alertmanager.labels: the value of `a`",
+            ),
+            (
+                "{file: {path: f, max_bytes: 1KiB}}",
+                ":1:36: sinks.file.max_bytes: 1024 bytes is out of range; take 64KiB",
+            ),
+            (
+                "{file: {path: f, keep: 2000}}",
+                ":1:31: sinks.file.keep: `2000` is not a number of files; take 0 to 1000",
+            ),
             ("{syslog: {address: /dev/log}}", ":1:27: sinks.syslog.address: `/dev/log` is not an address of syslog; "),
             ("{syslog: {address: 'unix:/dev/log', facility: x}}", ":1:54: sinks.syslog.facility: `x` is none of user"),
         ] {

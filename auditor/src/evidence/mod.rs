@@ -187,8 +187,7 @@ impl Group {
         let occasion = self.seen.occasion(judgement.time, severity, repeat);
         self.seen.add(judgement);
         let occasion = occasion?;
-        self.seen.severity =
-            if occasion == Occasion::Returned { severity } else { severity.max(self.seen.severity) };
+        self.seen.severity = if occasion == Occasion::Returned { severity } else { severity.max(self.seen.severity) };
         let calls = self.seen.count.saturating_sub(self.seen.told_count);
         (self.seen.told, self.seen.told_count) = (judgement.time, self.seen.count);
         // Only here: an example that is as old as the event it goes with costs nothing on the way of every call.

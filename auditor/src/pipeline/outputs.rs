@@ -9,7 +9,12 @@ use super::{
 use crate::{
     capture::recording::RecordingFile,
     judgement::Judgement,
-    sinks::{Sink, deliver::Counts, metrics::{Metrics, MetricsSink}, report::Report},
+    sinks::{
+        Sink,
+        deliver::Counts,
+        metrics::{Metrics, MetricsSink},
+        report::Report,
+    },
 };
 
 /// The sinks of a pipeline.

@@ -12,10 +12,10 @@ use crate::{
     capture::pcap::PcapFile,
     credentials::{Extractor, FingerprintKey, Settings},
     evidence::{self, Ledger},
-    pipeline, policy,
+    policy,
     sinks::{
         Sink,
-        deliver::{Counts, Deliver, Item},
+        deliver::{self, Deliver, Item},
         metrics, report,
     },
     state::StateDir,
@@ -227,8 +227,8 @@ fn ledger() -> Ledger {
 fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
     let (release, stuck) = std::sync::mpsc::channel();
     let given = Given::default();
-    let counts = || Arc::new(Counts::default());
-    let evidence = pipeline::Evidence::new(ledger()).with_sink("dead", Stuck(stuck), counts()).expect("a thread");
+    let counts = || Arc::new(deliver::Counts::default());
+    let evidence = Evidence::new(ledger()).with_sink("dead", Stuck(stuck), counts()).expect("a thread");
     let evidence = evidence.with_sink("given", given.clone(), counts()).expect("a thread");
     let evidence = evidence.with_lists(Duration::ZERO, jiff::SignedDuration::from_hours(1_000_000));
     let metrics = Metrics::new(metrics::Settings::default());
@@ -265,11 +265,12 @@ fn the_state_is_saved_at_the_end_and_restored() {
     let run = |path: &Path| {
         let state = StateDir::open(path).expect("a directory");
         let mut ledger = ledger();
-        if let Some(restored) = state.restore().take::<evidence::Restored>(evidence::SECTION, evidence::SECTION_VERSION) {
+        if let Some(restored) = state.restore().take::<evidence::Restored>(evidence::SECTION, evidence::SECTION_VERSION)
+        {
             restored.into_ledger(&mut ledger);
         }
         let count = ledger.groups().map(|group| group.seen.count).sum::<u64>();
-        let evidence = pipeline::Evidence::new(ledger).with_saver(state.saver()).expect("a thread");
+        let evidence = Evidence::new(ledger).with_saver(state.saver()).expect("a thread");
         let mut pipeline = joined(Outputs::new().with_evidence(evidence));
         let mut source = capture("nginx-curl.pcapng");
         pipeline.run(&mut source, &control(&NEVER)).expect("whole");

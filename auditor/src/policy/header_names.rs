@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn words_are_shown_and_nothing_else() {
-        let shown = names(&["Host", "Authorization", "X-Forwarded-Client-Cert", "sec-ch-ua_platform", "x-amz-content-sha256"]);
+        let shown =
+            names(&["Host", "Authorization", "X-Forwarded-Client-Cert", "sec-ch-ua_platform", "x-amz-content-sha256"]);
         assert_eq!(&*shown, "host,authorization,x-forwarded-client-cert,sec-ch-ua_platform,x-amz-content-sha256");
         assert_eq!(&*names(&["", "a b", "é", "a\u{1b}[31m", "a,b", "a:b"]), "~,~,~,~,~,~");
         assert_eq!(&*names(&["X-sk_live_4eC39HqLyjWDarjtT1zdp7dc", &"x-".repeat(30), &"a".repeat(17)]), "~,~,~");

@@ -150,10 +150,7 @@ mod tests {
         for line in ["1111\n", "2222\n", "3333\n", "4444\n", "5555\n", "6666\n", "7777\n", "8888\n", "9999\n"] {
             file.write_all(line.as_bytes()).unwrap();
         }
-        assert_eq!(
-            read(directory.path()),
-            files(&[("f", "9999\n"), ("f.1", "7777\n8888\n"), ("f.2", "5555\n6666\n")])
-        );
+        assert_eq!(read(directory.path()), files(&[("f", "9999\n"), ("f.1", "7777\n8888\n"), ("f.2", "5555\n6666\n")]));
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -133,14 +133,24 @@ impl Sections {
     pub fn take<T: DeserializeOwned>(&mut self, name: &str, version: u32) -> Option<T> {
         let (found, bytes) = self.0.remove(name)?;
         if found != version {
-            tracing::warn!(section = name, found, expected = version, "a section of the saved state has another version; it is dropped");
+            tracing::warn!(
+                section = name,
+                found,
+                expected = version,
+                "a section of the saved state has another version; it is dropped"
+            );
             return None;
         }
         serde_json::from_slice(&bytes)
             .inspect_err(|error| {
                 // Where, not what: the text may be anything.
                 let (line, column) = (error.line(), error.column());
-                tracing::warn!(section = name, line, column, "a section of the saved state cannot be read; it is dropped");
+                tracing::warn!(
+                    section = name,
+                    line,
+                    column,
+                    "a section of the saved state cannot be read; it is dropped"
+                );
             })
             .ok()
     }

@@ -93,7 +93,8 @@ impl StateDir {
             }
             Err(error) => return Err(fail("lock it")(error.into())),
         }
-        let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let written =
+            lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
         written.map_err(fail("write its file `lock`"))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }

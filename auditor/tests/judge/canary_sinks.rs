@@ -19,7 +19,8 @@ use auditor::{
     sinks::{
         Sink,
         deliver::{
-            Alertmanager, Client, Counts, Deliver, Endpoint, Facility, Item, Journald, Post, Syslog, SyslogAddress, Webhook,
+            Alertmanager, Client, Counts, Deliver, Endpoint, Facility, Item, Journald, Post, Syslog, SyslogAddress,
+            Webhook,
         },
         rotate::{RotatingFile, Rotation},
         steady::Steady,
@@ -87,8 +88,13 @@ fn everything(judgements: &[Judgement], directory: &Path) -> String {
     let client = || Client::new(endpoint.clone(), Duration::from_secs(10), None).expect("a client");
     Webhook::new(client(), Vec::new(), Some(b"key"), "node".to_owned()).post(&events, 0).expect("taken");
     let counts = Arc::new(Counts::default());
-    let mut alertmanager =
-        Alertmanager::new(client(), SignedDuration::from_hours(1_000_000), 10_000, BTreeMap::new(), Arc::clone(&counts));
+    let mut alertmanager = Alertmanager::new(
+        client(),
+        SignedDuration::from_hours(1_000_000),
+        10_000,
+        BTreeMap::new(),
+        Arc::clone(&counts),
+    );
     alertmanager.take(Item::Active(ledger.seen_since(Timestamp::UNIX_EPOCH)));
     alertmanager.close();
     assert_eq!((counts.errors(), counts.dropped()), (0, 0));

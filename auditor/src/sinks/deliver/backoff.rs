@@ -63,7 +63,10 @@ mod tests {
             backoff.failed(now, None);
             assert_eq!(backoff.attempts(), attempt);
             let shortest = longest / 2;
-            assert!(!backoff.is_over(now + shortest - Duration::from_nanos(1)), "attempt {attempt} waits at least half");
+            assert!(
+                !backoff.is_over(now + shortest - Duration::from_nanos(1)),
+                "attempt {attempt} waits at least half"
+            );
             assert!(backoff.is_over(now + longest), "attempt {attempt} waits at most {longest:?}");
             longest = (longest * 2).min(LONGEST);
         }

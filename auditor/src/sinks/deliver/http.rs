@@ -186,7 +186,10 @@ fn system_issuers(endpoint: &Endpoint) -> Result<Vec<Certificate<'static>>, Clie
     let Some(file) = there else { return Err(ClientError::NoIssuers { endpoint: endpoint.clone() }) };
     let text = std::fs::read(file).map_err(|error| ClientError::Issuers {
         endpoint: endpoint.clone(),
-        problem: format!("`{file}` cannot be read ({}); name a PEM file with ca_file", crate::config::reason_of(&error)),
+        problem: format!(
+            "`{file}` cannot be read ({}); name a PEM file with ca_file",
+            crate::config::reason_of(&error)
+        ),
     })?;
     use rustls_pki_types::{CertificateDer, pem::PemObject as _};
     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);

@@ -131,7 +131,12 @@ impl Complaint {
         self.failing = true;
         if self.said.is_none_or(|said| now.duration_since(said) >= Self::EVERY) {
             self.said = Some(now);
-            tracing::warn!(sink = self.sink, reason = refusal.reason, retried = refusal.retry, "findings cannot be delivered");
+            tracing::warn!(
+                sink = self.sink,
+                reason = refusal.reason,
+                retried = refusal.retry,
+                "findings cannot be delivered"
+            );
         }
     }
 

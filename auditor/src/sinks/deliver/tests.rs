@@ -381,7 +381,8 @@ fn many_alerts_go_in_parts_and_no_more_than_the_limit_are_kept() {
 
 #[test]
 fn the_documentation_shows_what_is_sent() {
-    let read = |path: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let read =
+        |path: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let documentation = read("../docs/sinks.md");
     for name in ["webhook.json", "alerts.json", "syslog", "journal"] {
         let sent = read(&format!("src/sinks/golden/finding.{name}"));

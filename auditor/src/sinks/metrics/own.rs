@@ -72,7 +72,11 @@ impl Own {
                 "Deliveries of findings, and savings of the state, that failed; most are tried again.",
                 "sink",
             )?,
-            evicted: int("auditor_evicted_total", "What was given up for something newer at a limit, by kind.", "kind")?,
+            evicted: int(
+                "auditor_evicted_total",
+                "What was given up for something newer at a limit, by kind.",
+                "kind",
+            )?,
             pipeline: add(registry, Histogram::with_opts(pipeline.buckets(PIPELINE_BOUNDS.to_vec()))?)?,
         })
     }
