@@ -44,15 +44,20 @@ fn saved(directory: &Path) -> Result<u64> {
     let text = fs::read_to_string(directory.join("state.jsonl"))?;
     let groups: Value = serde_json::from_str(text.lines().nth(1).context("a section")?)?;
     let groups = groups.as_array().context("a list")?.iter();
-    let ours = groups.filter(|group| group["source"]["workload"] == "curl" && group["rule"] == "unauthenticated-call");
+    let ours = groups.filter(|group| {
+        let server = group["destination"]["workload"].as_str().is_some_and(|name| name.contains("server.py"));
+        server && group["source"]["workload"] == "curl" && group["rule"] == "unauthenticated-call"
+    });
     Ok(ours.map(|group| group["seen"]["count"].as_u64().unwrap_or(0)).sum())
 }
 
 /// Findings that the daemon has counted of calls by curl.
 fn counted(daemon: &Daemon) -> Result<u64> {
     let page = daemon.get("/metrics")?;
-    let ours = |line: &&str| line.starts_with("auditor_findings_total{") && line.contains("source_workload=\"curl\"");
-    let counts = page.lines().filter(ours).filter(|line| line.contains("rule=\"unauthenticated-call\""));
+    let labels = ["source_workload=\"curl\"", "server.py\"", "rule=\"unauthenticated-call\""];
+    let ours =
+        |line: &&str| line.starts_with("auditor_findings_total{") && labels.iter().all(|label| line.contains(label));
+    let counts = page.lines().filter(ours);
     Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
 }
 
@@ -110,8 +115,13 @@ fn an_alertmanager_shows_what_was_found() {
     let daemon = Daemon::start(directory.path(), &["--config", config.to_str().unwrap()]).unwrap();
     call(server);
     let alert = until("the alert is there", || {
-        let ours =
-            |alert: &&Value| alert["labels"]["source_workload"] == "curl" && alert["status"]["state"] == "active";
+        // The calls of this test to the Alertmanager itself are found, too.
+        let ours = |alert: &&Value| {
+            let server = alert["labels"]["destination_workload"].as_str();
+            server.is_some_and(|name| name.contains("server.py"))
+                && alert["labels"]["source_workload"] == "curl"
+                && alert["status"]["state"] == "active"
+        };
         Ok(alerts(address)?.iter().find(ours).cloned())
     });
     let alert = alert.unwrap();
