@@ -30,13 +30,13 @@ fn rig() -> Rig {
         None,
         Path::new(env!("CARGO_BIN_EXE_oracle-client")),
     )
-    .unwrap()
+    .expect("the server starts")
 }
 
 /// Makes a call without proof.
 fn call(server: SocketAddr) {
     let answer = curl(&["--disable", "--silent", &format!("http://{server}/open/1"), "--config", "-"], "", None);
-    answer.unwrap();
+    answer.expect("curl runs");
 }
 
 /// Calls from curl to the server in the saved state, by its group.
@@ -63,9 +63,10 @@ fn counted(daemon: &Daemon) -> Result<u64> {
 
 /// Makes so many calls and waits until they are counted.
 fn calls(daemon: &Daemon, server: SocketAddr, number: u64) {
-    let before = counted(daemon).unwrap();
+    let before = counted(daemon).expect("the daemon answers");
     (0..number).for_each(|_| call(server));
-    until("the calls are counted", || Ok((counted(daemon)? >= before + number).then_some(()))).unwrap();
+    until("the calls are counted", || Ok((counted(daemon)? >= before + number).then_some(())))
+        .expect("the daemon answers");
 }
 
 #[test]
