@@ -4,6 +4,7 @@ use std::{hint::black_box, net::IpAddr, sync::Arc};
 
 use auditor::{
     credentials::{Credential, CredentialKind},
+    evidence::Ledger,
     judgement::{
         Finding, Judgement, Kind, Outcome, Party, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity,
         Transport, Verdict,
@@ -56,6 +57,7 @@ fn judgements() -> Vec<Judgement> {
                 authority: Some("inventory".into()),
                 path: "/items/42".into(),
                 route: "/items/{id}".into(),
+                header_names: soft.then(|| "host,user-agent,accept".into()),
             }),
             response: Some(ResponseFacts { status: 200, duration_seconds: Some(0.002) }),
             transport: Transport { security: Security::Plaintext, tls: None },
@@ -85,12 +87,30 @@ fn bench(criterion: &mut Criterion, name: &str, mut sink: impl Sink) {
     group.finish();
 }
 
+/// A ledger as a sink; nobody is told.
+struct Gathering(Ledger);
+
+impl Sink for Gathering {
+    fn judgement(&mut self, judgement: &Judgement) {
+        self.0.judgement(judgement, |event| {
+            black_box(event);
+        });
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn sinks(criterion: &mut Criterion) {
     bench(criterion, "metrics", Metrics::new(Settings::default()).sink());
     bench(criterion, "metrics-folded", Metrics::new(Settings { series_limit: 10, ..Settings::default() }).sink());
     bench(criterion, "report", Report::new(report::Settings::default()));
     bench(criterion, "jsonl", JsonLines::new(std::io::sink()));
     bench(criterion, "stream", Stream::new(std::io::sink(), Look::PLAIN));
+    bench(criterion, "ledger", Gathering(Ledger::new(10_000, jiff::SignedDuration::from_hours(1))));
+    // Every finding gives up another group: what a flood of workloads costs.
+    bench(criterion, "ledger-evicting", Gathering(Ledger::new(10, jiff::SignedDuration::from_hours(1))));
     let metrics = Metrics::new(Settings::default());
     let mut sink = metrics.sink();
     judgements().iter().for_each(|judgement| sink.judgement(judgement));

@@ -56,6 +56,7 @@ pub enum Command {
 Examples:
   auditor run
   auditor run --config /etc/auditor/auditor.yaml --findings /var/log/auditor/findings.jsonl
+  auditor run --state-dir /var/lib/auditor
   AUDITOR_LISTEN=0.0.0.0:9477 auditor run")]
     Run(RunArgs),
     /// Show calls and verdicts as they happen
@@ -112,12 +113,9 @@ pub struct RunArgs {
     /// Values for live capture.
     #[command(flatten)]
     pub live: LiveFlags,
-    /// Values for the metrics endpoint.
+    /// Values for the daemon.
     #[command(flatten)]
     pub serve: ServeFlags,
-    /// Append the records of calls with findings to this file, as JSON Lines; - for stdout
-    #[arg(long, value_name = "FILE", env = "AUDITOR_FINDINGS", value_hint = ValueHint::FilePath)]
-    pub findings: Option<PathBuf>,
 }
 
 /// `auditor watch`.

@@ -7,6 +7,7 @@
 //! One thread takes segments and carries each through to its judgement: no locks between stages, no wake-up for each record.
 //! What writes (stream, records, recording) sits behind a bounded queue on a thread of its own and cannot stall the drain.
 
+mod evidence;
 mod outputs;
 mod policy;
 mod queue;
@@ -24,7 +25,7 @@ use auditor_wire::{
     tracker::Tracker,
 };
 
-pub use self::{outputs::Outputs, policy::tell_policy, queue::WhenFull};
+pub use self::{evidence::Evidence, outputs::Outputs, policy::tell_policy, queue::WhenFull};
 use self::{
     outputs::Recordings,
     policy::{PolicyKeeper, tell_waivers},
@@ -338,7 +339,7 @@ impl BehindTracker {
         }
         metrics.set_external("exchange", self.judge.external_exchanges());
         metrics.set_external("connection", self.judge.external_connections());
-        metrics.set_sink_dropped("output", self.outputs.dropped());
+        self.outputs.figures(metrics);
         if let Some((_, queue)) = &self.recorder {
             metrics.set_sink_dropped("recording", queue.dropped());
         }

@@ -202,6 +202,15 @@ impl Daemon {
         get(self.endpoint, path)
     }
 
+    /// Ends it without a chance to do anything more.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.signal(libc::SIGKILL);
+        self.process.wait(PATIENCE).map(drop)
+    }
+
     /// Asks it to stop and waits until it has; how it ended, and all of standard error.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
     ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("node", "nodejs"),

@@ -62,15 +62,15 @@ impl Bundle {
         Ok(Self { file, certificates })
     }
 
+    /// The certificates, as DER.
+    pub fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(|certificate| &**certificate)
+    }
+
     /// How many certificates are in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.certificates.len()
-    }
-
-    /// The certificates.
-    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.certificates
     }
 
     /// Never: a bundle without certificates cannot be read.

@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod findings;
 mod generate;
 mod live;
 mod logging;
@@ -23,6 +24,8 @@ use crate::{
     credentials::KeyError,
     policy::rules::RULES,
     server::ServerError,
+    sinks::deliver::ClientError,
+    state::StateError,
 };
 
 /// Why a command did not do what was asked. What it says names the object, the reason and the remedy.
@@ -43,6 +46,15 @@ pub enum Failure {
     /// The key of fingerprints cannot be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A secret of a sink cannot be had.
+    #[error(transparent)]
+    Secret(#[from] findings::SecretError),
+    /// A sink cannot be reached the way it is configured.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// Metrics cannot be served.
     #[error(transparent)]
     Server(#[from] ServerError),

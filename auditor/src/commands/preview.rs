@@ -123,7 +123,7 @@ fn edge(judgement: &Judgement) -> String {
 }
 
 fn replayed(config: &Config, traffic: &Path, policy: Option<Rulebook>) -> Result<Tally, Failure> {
-    let mut judge = stages::judge(config)?;
+    let mut judge = stages::judge_of_file(config)?;
     if let Some(policy) = policy {
         judge.set_policy(policy);
     }

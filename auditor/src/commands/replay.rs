@@ -32,6 +32,7 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
     };
     let outputs = outputs.map_err(|source| Failure::System { action: "start a thread", source })?;
     let mut judge = stages::judge_of_file(&config)?;
+    stages::set_policy(&mut judge, &config)?;
     if matches!(source, Source::Recording(..)) {
         judge.expect_masked_claims();
     }

@@ -1,30 +1,25 @@
 //! `auditor run`: the daemon.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::{Failure, live, logging, quiet_when_closed, rule_ids, stages, watch::tell_losses};
+use super::{Failure, findings, live, logging, quiet_when_closed, rule_ids, stages, watch::tell_losses};
 use crate::{
     cli::RunArgs,
     config::{Config, resolve},
-    pipeline::{Control, Outputs, Pipeline, Source, WhenFull, tell_policy},
+    pipeline::{Control, Outputs, Pipeline, Source, tell_policy},
     policy::{Judge, rulebook::follow::Follower},
     server::{Health, Server},
-    sinks::{
-        jsonl::JsonLines,
-        metrics::{self, Metrics},
-    },
+    sinks::metrics::{self, Metrics},
+    state::StateDir,
 };
 
 pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let config = resolve(&arguments.common, &arguments.live, &arguments.serve, &rule_ids())?;
     logging::start(config.log);
-    let (judge, policy) = stages::judge_with_policy(&config)?;
+    // Before anything else is done: two auditors with one state would take it from each other.
+    let state = config.state_dir.as_deref().map(StateDir::open).transpose()?;
+    let mut judge = stages::judge(&config, state.as_ref().map(StateDir::key_file).as_deref())?;
+    let policy = stages::set_policy(&mut judge, &config)?;
     if policy.is_some() {
         tell_policy(judge.policy());
     }
@@ -33,7 +28,7 @@ pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
         series_limit: config.limits.series,
         ..metrics::Settings::default()
     }));
-    let outputs = outputs(arguments, &metrics)?;
+    let outputs = findings::add(&config, Outputs::new().with_metrics(metrics.sink()), state.as_ref())?;
     let health = Arc::new(Health::default());
     let page = Arc::clone(&metrics);
     // Before capture: a port in use is told without touching the kernel, and scrapers see that the start is under way.
@@ -76,25 +71,4 @@ fn capture(
     quiet_when_closed(finished.output_error.map_or(Ok(()), Err))?;
     tracing::info!("stopped");
     Ok(captured?)
-}
-
-fn outputs(arguments: &RunArgs, metrics: &Metrics) -> Result<Outputs, Failure> {
-    let outputs = Outputs::new().with_metrics(metrics.sink());
-    let Some(file) = &arguments.findings else { return Ok(outputs) };
-    let with_writer = if file.as_os_str() == "-" {
-        outputs.with_writer(JsonLines::new(io::stdout()), WhenFull::Drop)
-    } else {
-        outputs.with_writer(JsonLines::new(append(file)?), WhenFull::Drop)
-    };
-    let outputs = with_writer.map_err(|source| Failure::System { action: "start a thread", source })?;
-    Ok(outputs.only_findings())
-}
-
-/// The file of findings: readable by its owner alone, since it says where a node is soft.
-fn append(file: &Path) -> Result<File, Failure> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(file).map_err(|source| Failure::Write {
-        object: file.display().to_string(),
-        source,
-        remedy: "name a file in a directory that the auditor can write",
-    })
 }

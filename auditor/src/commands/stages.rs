@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -59,14 +60,12 @@ pub(super) fn file_networks(config: &Config) -> InternalNetworks {
         .map_or_else(InternalNetworks::default, |networks| InternalNetworks::new(networks, Vec::new()))
 }
 
-/// A judge with the policy that the configuration names, and the file as it was then.
-pub(super) fn judge_with_policy(config: &Config) -> Result<(Judge, Option<Watched>), Failure> {
-    let mut judge = judge(config)?;
-    let Some(file) = &config.policy else { return Ok((judge, None)) };
+/// Gives the judge the policy that the configuration names, and says what its file was like then.
+pub(super) fn set_policy(judge: &mut Judge, config: &Config) -> Result<Option<Watched>, Failure> {
+    let Some(file) = &config.policy else { return Ok(None) };
     let watched = Watched::new(file);
-    let rulebook = Rulebook::load(file, today())?;
-    judge.set_policy(rulebook);
-    Ok((judge, Some(watched)))
+    judge.set_policy(Rulebook::load(file, today())?);
+    Ok(Some(watched))
 }
 
 /// Follows the policy file; SIGHUP has it read at once.
@@ -77,9 +76,9 @@ pub(super) fn follower(watched: Watched) -> Result<Follower, Failure> {
     Follower::start(watched, asked).map_err(|source| Failure::System { action: "start a thread", source })
 }
 
-/// A judge without a policy.
-pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
-    let key = match &config.credentials.fingerprint_key_file {
+/// A judge without a policy. `state_key` is where the key of the fingerprints is unless the configuration names another file.
+pub(super) fn judge(config: &Config, state_key: Option<&Path>) -> Result<Judge, Failure> {
+    let key = match config.credentials.fingerprint_key_file.as_deref().or(state_key) {
         Some(file) => FingerprintKey::load_or_create(file)?,
         None => FingerprintKey::random()?,
     };
@@ -114,10 +113,9 @@ pub(super) fn judge(config: &Config) -> Result<Judge, Failure> {
     Ok(Judge::new(settings, extractor.with_verifier(Arc::new(verifier))))
 }
 
-/// A judge with the policy, and with the keys of token issuers if they can be had in time: what is read from a file does not
-/// wait for them.
+/// The same, with the keys of token issuers if they can be had in time: what is read from a file does not wait for them.
 pub(super) fn judge_of_file(config: &Config) -> Result<Judge, Failure> {
-    let (judge, _) = judge_with_policy(config)?;
+    let judge = judge(config, None)?;
     if let Some(verifier) = judge.extractor().verifier() {
         verifier.wait(KEYS_WITHIN);
     }

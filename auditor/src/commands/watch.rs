@@ -15,7 +15,8 @@ use crate::{
 pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let config = resolve(&arguments.common, &arguments.live, &ServeFlags::default(), &rule_ids())?;
     logging::start(config.log);
-    let (judge, _) = stages::judge_with_policy(&config)?;
+    let mut judge = stages::judge(&config, None)?;
+    stages::set_policy(&mut judge, &config)?;
     let live = live::open(&config)?;
     // Only once capture works: a recording without anything in it would have to be removed by hand.
     let recording = arguments.record.as_deref().map(RecordingFile::create).transpose()?;

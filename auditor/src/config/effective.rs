@@ -32,6 +32,7 @@ impl fmt::Display for Config {
         writeln!(f, "  series: {}", self.limits.series)?;
         writeln!(f, "  edges: {}", self.limits.edges)?;
         writeln!(f, "  credentials: {}", self.limits.credentials)?;
+        writeln!(f, "  findings: {}", self.limits.findings)?;
         self.write_credentials(f)?;
         if let Some(policy) = &self.policy {
             writeln!(f, "policy: {}", quoted(&policy.to_string_lossy()))?;
@@ -44,6 +45,11 @@ impl fmt::Display for Config {
         list(f, "  ", "templates", &templates)?;
         self.write_jwt(f)?;
         self.write_trust(f)?;
+        write!(f, "{}", self.sinks)?;
+        match &self.state_dir {
+            Some(directory) => writeln!(f, "state_dir: {}", quoted(&directory.to_string_lossy()))?,
+            None => writeln!(f, "# state_dir: nothing outlives a run")?,
+        }
         writeln!(f, "log:\n  level: {}\n  format: {}", name(self.log.level), name(self.log.format))
     }
 }
@@ -139,7 +145,7 @@ fn list(f: &mut fmt::Formatter<'_>, indent: &str, key: &str, items: &[impl ToStr
 }
 
 /// A double-quoted YAML scalar.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
         match character {

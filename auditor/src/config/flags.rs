@@ -188,6 +188,9 @@ pub struct CommonFlags {
         hide_short_help = true
     )]
     pub route_templates: Option<Vec<Template>>,
+    /// Groups of findings kept as evidence
+    #[arg(long, value_name = "COUNT", env = "AUDITOR_MAX_FINDINGS", value_parser = value::count, hide_short_help = true)]
+    pub max_findings: Option<usize>,
     /// Least important log level that is written to stderr
     #[arg(long, value_name = "LEVEL", env = "AUDITOR_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -245,12 +248,18 @@ pub struct LiveFlags {
     pub poll_interval: Option<Duration>,
 }
 
-/// Flags of the command that serves metrics.
+/// Flags of the daemon.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeFlags {
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS:PORT", env = "AUDITOR_LISTEN", value_parser = value::listen)]
     pub listen: Option<SocketAddr>,
+    /// Append the records of calls with findings to this file, as JSON Lines; - for stdout
+    #[arg(long, value_name = "FILE", env = "AUDITOR_FINDINGS", value_hint = ValueHint::FilePath)]
+    pub findings: Option<PathBuf>,
+    /// Keep evidence and the key of fingerprints in this directory, so that a restart goes on with them
+    #[arg(long, value_name = "DIRECTORY", env = "AUDITOR_STATE_DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// How much the auditor says about itself.

@@ -8,6 +8,7 @@ mod flags;
 mod issuers;
 mod raw;
 mod resolve;
+mod sinks;
 pub mod value;
 
 use std::{
@@ -23,6 +24,7 @@ pub use flags::{CommonFlags, LiveFlags, LogFormat, LogLevel, ServeFlags};
 use ipnet::IpNet;
 pub use resolve::resolve;
 pub(crate) use resolve::severity;
+pub use sinks::{AlertmanagerConfig, FileConfig, SinksConfig, SyslogConfig, WebhookConfig};
 
 use crate::{
     credentials::verify::IssuerSettings,
@@ -57,6 +59,10 @@ pub struct Config {
     pub jwt: JwtConfig,
     /// What certificates are measured against.
     pub trust: TrustSettings,
+    /// Where findings go besides metrics.
+    pub sinks: SinksConfig,
+    /// What outlives a run is kept here; `None`: nothing does.
+    pub state_dir: Option<PathBuf>,
     /// The auditor's own log.
     pub log: LogConfig,
 }
@@ -87,6 +93,8 @@ pub struct Limits {
     pub edges: usize,
     /// Credentials remembered from call to call.
     pub credentials: usize,
+    /// Groups of findings that are kept as evidence.
+    pub findings: usize,
 }
 
 /// What counts as a credential, besides the built-in names.
@@ -160,6 +168,7 @@ impl Default for Config {
                 series: 5_000,
                 edges: 2_000,
                 credentials: 65_536,
+                findings: 10_000,
             },
             credentials: CredentialConfig::default(),
             policy: None,
@@ -171,6 +180,8 @@ impl Default for Config {
             route_templates: Vec::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600), issuers: Vec::new() },
             trust: TrustSettings::default(),
+            sinks: SinksConfig::default(),
+            state_dir: None,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Text },
         }
     }

@@ -9,6 +9,8 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
+use super::sinks::RawSinks;
+
 /// A value with its place.
 pub(super) type Text = Option<Spanned<String>>;
 /// A list of values with their places.
@@ -30,6 +32,8 @@ pub(super) struct Raw {
     pub(super) routes: Option<RawRoutes>,
     pub(super) jwt: Option<RawJwt>,
     pub(super) trust: Option<RawTrust>,
+    pub(super) sinks: Option<RawSinks>,
+    pub(super) state_dir: Text,
     pub(super) log: Option<RawLog>,
 }
 
@@ -50,6 +54,7 @@ pub(super) struct RawLimits {
     pub(super) series: Text,
     pub(super) edges: Text,
     pub(super) credentials: Text,
+    pub(super) findings: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

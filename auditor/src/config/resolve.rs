@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use serde_saphyr::Spanned;
 
 use super::{
-    CommonFlags, Config, ConfigError, LiveFlags, Place, RuleConfig, ServeFlags,
+    CommonFlags, Config, ConfigError, FileConfig, LiveFlags, Place, RuleConfig, ServeFlags,
     error::nearest,
     file,
     raw::{List, Raw, RawCrossCall, RawRoutes, RawRule, RawTrust, Text},
-    value,
+    sinks, value,
 };
 use crate::{judgement::Severity, policy::TrustSettings};
 
@@ -36,6 +36,12 @@ pub fn resolve(
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
     overlay(&mut config.capture.poll_interval, live.poll_interval);
     overlay(&mut config.listen, serve.listen);
+    if serve.state_dir.is_some() {
+        config.state_dir.clone_from(&serve.state_dir);
+    }
+    if let Some(path) = &serve.findings {
+        config.sinks.file.get_or_insert_with(|| FileConfig::new(path.clone())).path.clone_from(path);
+    }
     Ok(config)
 }
 
@@ -72,6 +78,7 @@ fn apply_common(config: &mut Config, flags: &CommonFlags) {
     overlay(&mut config.cross_call.window, flags.cross_call_window);
     overlay(&mut config.cross_call.learning_window, flags.learning_window);
     overlay(&mut config.route_templates, flags.route_templates.clone());
+    overlay(&mut config.limits.findings, flags.max_findings);
     overlay(&mut config.log.level, flags.log_level);
     overlay(&mut config.log.format, flags.log_format);
 }
@@ -104,6 +111,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     reader.set(&mut to.series, "limits.series", &limits.series, value::count)?;
     reader.set(&mut to.edges, "limits.edges", &limits.edges, value::count)?;
     reader.set(&mut to.credentials, "limits.credentials", &limits.credentials, value::count)?;
+    reader.set(&mut to.findings, "limits.findings", &limits.findings, value::count)?;
 
     let credentials = raw.credentials.unwrap_or_default();
     let to = &mut config.credentials;
@@ -131,6 +139,8 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
     config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;
     reader.trust(&mut config.trust, raw.trust.unwrap_or_default())?;
+    config.sinks = sinks::resolve(&reader, raw.sinks.unwrap_or_default())?;
+    config.state_dir = raw.state_dir.map(|text| text.value.into());
     let log = raw.log.unwrap_or_default();
     reader.set(&mut config.log.level, "log.level", &log.level, one_of)?;
     reader.set(&mut config.log.format, "log.format", &log.format, one_of)?;
@@ -149,6 +159,16 @@ impl Reader<'_> {
             *target = parse(&text.value).map_err(|problem| self.wrong(key, text, problem))?;
         }
         Ok(())
+    }
+
+    /// A value that must be there, and is.
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        text: &Spanned<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        parse(&text.value).map_err(|problem| self.wrong(key, text, problem))
     }
 
     pub(super) fn list<T>(

@@ -40,7 +40,7 @@ internal_networks: [10.0.0.0/8, "fd00::/8"]
 listen: "[::1]:9500"
 tls_plaintext: true
 capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
-limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50, credentials: 70 }
+limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50, credentials: 70, findings: 80 }
 credentials:
   api_key_headers: [X-Key]
   signature_headers: [X-Signed]
@@ -76,7 +76,14 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
-    let limits = Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50, credentials: 70 };
+    let limits = Limits {
+        connections: 1000,
+        buffered_bytes: 64 << 20,
+        series: 500,
+        edges: 50,
+        credentials: 70,
+        findings: 80,
+    };
     assert_eq!(config.limits, limits);
     assert_eq!(config.credentials.api_key_headers, ["x-key"]);
     assert_eq!(config.credentials.signature_headers, ["x-signed"]);
@@ -253,7 +260,7 @@ fn a_flag_wins_over_the_file() {
         ..CommonFlags::default()
     };
     let live = LiveFlags { ring_bytes: Some(1 << 20), ..LiveFlags::default() };
-    let serve = ServeFlags { listen: Some("127.0.0.1:2".parse().expect("an address")) };
+    let serve = ServeFlags { listen: Some("127.0.0.1:2".parse().expect("an address")), ..ServeFlags::default() };
     let config = resolve(&common, &live, &serve, RULES).expect("valid");
     assert_eq!(config.capture.ring_bytes, 1 << 20);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));

@@ -145,7 +145,7 @@ fn fetched(url: &str, trust: Option<&Bundle>) -> Result<Zeroizing<Vec<u8>>, Stri
 fn agent(url: &str, trust: Option<&Bundle>) -> Agent {
     let own = |der: &[u8]| Certificate::from_der(der).to_owned();
     let roots: Vec<_> = match trust {
-        Some(bundle) => bundle.certificates().iter().map(|certificate| own(certificate)).collect(),
+        Some(bundle) => bundle.certificates().map(own).collect(),
         None if !url.starts_with("https:") => Vec::new(),
         None => rustls_native_certs::load_native_certs().certs.iter().map(|certificate| own(certificate)).collect(),
     };

@@ -125,6 +125,9 @@ pub struct RequestFacts {
     pub path: Box<str>,
     /// Path with its variable parts replaced: low cardinality.
     pub route: Box<str>,
+    /// Names of its headers with commas between, where there are findings: evidence shows them, the record does not.
+    #[serde(skip)]
+    pub header_names: Option<Box<str>>,
 }
 
 /// What is shown of a response.

@@ -1,12 +1,20 @@
 //! Where judgements go: what only counts is told at once, what writes stands behind a queue.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use super::queue::{Consumer, Queue, WhenFull};
+use super::{
+    evidence::Evidence,
+    queue::{Consumer, Queue, WhenFull},
+};
 use crate::{
     capture::recording::RecordingFile,
     judgement::Judgement,
-    sinks::{Sink, metrics::MetricsSink, report::Report},
+    sinks::{
+        Sink,
+        deliver::Counts,
+        metrics::{Metrics, MetricsSink},
+        report::Report,
+    },
 };
 
 /// The sinks of a pipeline.
@@ -15,7 +23,10 @@ pub struct Outputs {
     metrics: Option<MetricsSink>,
     report: Option<Report>,
     writer: Option<Queue<Judgement>>,
+    /// What the writer counts itself.
+    writer_counts: Option<Arc<Counts>>,
     only_findings: bool,
+    evidence: Option<Evidence>,
 }
 
 impl Outputs {
@@ -48,6 +59,20 @@ impl Outputs {
         Ok(self)
     }
 
+    /// `counts` are those that the writer counts into.
+    #[must_use]
+    pub fn with_writer_counts(mut self, counts: Arc<Counts>) -> Self {
+        self.writer_counts = Some(counts);
+        self
+    }
+
+    /// Also gathers findings and tells of them.
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: Evidence) -> Self {
+        self.evidence = Some(evidence);
+        self
+    }
+
     /// Writes only judgements with findings. Everything is counted and reported all the same.
     #[must_use]
     pub fn only_findings(mut self) -> Self {
@@ -62,6 +87,9 @@ impl Outputs {
         }
         if let Some(report) = &mut self.report {
             report.judgement(&judgement);
+        }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.judgement(&judgement);
         }
         if let Some(writer) = &mut self.writer
             && !(self.only_findings && judgement.findings.is_empty())
@@ -79,6 +107,20 @@ impl Outputs {
         if let Some(report) = &mut self.report {
             let _ = report.flush();
         }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.tick(|snapshot| snapshot);
+        }
+    }
+
+    pub(super) fn figures(&self, metrics: &Metrics) {
+        let counted = self.writer_counts.as_deref();
+        metrics.set_sink_dropped("output", self.dropped() + counted.map_or(0, Counts::dropped));
+        if let Some(counts) = counted {
+            metrics.set_sink_errors("output", counts.errors());
+        }
+        if let Some(evidence) = &self.evidence {
+            evidence.figures(metrics);
+        }
     }
 
     pub(super) fn failed(&self) -> bool {
@@ -92,6 +134,9 @@ impl Outputs {
     /// Writes what there is. The report, how many judgements were dropped, and why writing ended early.
     pub(super) fn finish(self) -> (Option<Report>, u64, Option<io::Error>) {
         let dropped = self.dropped();
+        if let Some(evidence) = self.evidence {
+            evidence.finish(|snapshot| snapshot);
+        }
         (self.report, dropped, self.writer.and_then(|writer| writer.finish().err()))
     }
 }

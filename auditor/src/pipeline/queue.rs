@@ -55,9 +55,19 @@ impl<T: Send + 'static> Queue<T> {
     pub(super) fn start(
         name: &str,
         when_full: WhenFull,
+        consumer: impl Consumer<T> + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::bounded(name, when_full, CAPACITY, consumer)
+    }
+
+    /// As [`Self::start`], with another number of items that wait at most.
+    pub(super) fn bounded(
+        name: &str,
+        when_full: WhenFull,
+        capacity: usize,
         mut consumer: impl Consumer<T> + Send + 'static,
     ) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(CAPACITY);
+        let (sender, receiver) = sync_channel(capacity);
         let (end, ended) = sync_channel(1);
         let failed = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&failed);
@@ -93,11 +103,29 @@ impl<T: Send + 'static> Queue<T> {
 
     /// Waits until everything is written.
     pub(super) fn finish(self) -> io::Result<()> {
-        let Self { sender, ended, when_full, .. } = self;
-        drop(sender);
-        let result = match when_full {
-            WhenFull::Wait => ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            WhenFull::Drop => ended.recv_timeout(STUCK),
+        self.end().wait()
+    }
+
+    /// Says that no more comes. [`Ending::wait`] waits; that of several queues can run at the same time.
+    pub(super) fn end(self) -> Ending {
+        let until = (self.when_full == WhenFull::Drop).then(|| Instant::now() + STUCK);
+        Ending { ended: self.ended, until }
+    }
+}
+
+/// A queue that writes what it still has.
+pub(super) struct Ending {
+    ended: Receiver<io::Result<()>>,
+    /// Not waited for any longer.
+    until: Option<Instant>,
+}
+
+impl Ending {
+    /// Waits until everything is written.
+    pub(super) fn wait(self) -> io::Result<()> {
+        let result = match self.until {
+            None => self.ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => self.ended.recv_timeout(until.saturating_duration_since(Instant::now())),
         };
         match result {
             Ok(result) => result,

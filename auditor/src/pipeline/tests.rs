@@ -11,8 +11,14 @@ use super::*;
 use crate::{
     capture::pcap::PcapFile,
     credentials::{Extractor, FingerprintKey, Settings},
+    evidence::{self, Ledger},
     policy,
-    sinks::{Sink, metrics, report},
+    sinks::{
+        Sink,
+        deliver::{self, Deliver, Item},
+        metrics, report,
+    },
+    state::StateDir,
 };
 
 const CAPTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/captures");
@@ -65,7 +71,7 @@ fn capture(name: &str) -> Source {
     Source::Segments("pcap", Box::new(PcapFile::new(name, Box::new(BufReader::new(file))).expect("a capture")))
 }
 
-fn pipeline(outputs: Outputs) -> Pipeline {
+fn joined(outputs: Outputs) -> Pipeline {
     let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([1; 32]));
     let judge = Judge::new(policy::Settings::default(), extractor);
     Pipeline::new(Tracker::new(Limits::default()), Attributor::offline(InternalNetworks::default()), judge, outputs)
@@ -82,7 +88,7 @@ fn a_recording_replays_to_the_same_records() {
         let path = directory.path().join(name);
         let direct = Collected::default();
         let outputs = Outputs::new().with_writer(direct.clone(), WhenFull::Wait).expect("a thread");
-        let mut live = pipeline(outputs);
+        let mut live = joined(outputs);
         let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
         live.record(recorder, RecordingFile::create(&path).expect("made")).expect("a thread");
         let mut source = capture(name);
@@ -92,7 +98,7 @@ fn a_recording_replays_to_the_same_records() {
         assert!(finished.recording_error.is_none() && finished.output_error.is_none());
 
         let again = Collected::default();
-        let mut replayed = pipeline(Outputs::new().with_writer(again.clone(), WhenFull::Wait).expect("a thread"));
+        let mut replayed = joined(Outputs::new().with_writer(again.clone(), WhenFull::Wait).expect("a thread"));
         let recording = Recording::new(name, Box::new(File::open(&path).expect("there"))).expect("a recording");
         let mut source = Source::Recording(recording, None);
         replayed.run(&mut source, &control(&NEVER)).expect("whole");
@@ -111,7 +117,7 @@ fn a_recording_replays_to_the_same_records() {
 fn networks_given_at_replay_decide_anew() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("recording");
-    let mut live = pipeline(Outputs::new());
+    let mut live = joined(Outputs::new());
     let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
     live.record(recorder, RecordingFile::create(&path).expect("made")).expect("a thread");
     let mut source = capture("nginx-curl.pcapng");
@@ -119,7 +125,7 @@ fn networks_given_at_replay_decide_anew() {
     assert!(live.finish(&mut source).recording_error.is_none());
 
     let networks = InternalNetworks::new(vec!["192.168.0.0/16".parse().expect("a network")], Vec::new());
-    let mut replayed = pipeline(Outputs::new().with_report(Report::new(report::Settings::default())));
+    let mut replayed = joined(Outputs::new().with_report(Report::new(report::Settings::default())));
     let recording = Recording::new("file", Box::new(File::open(&path).expect("there"))).expect("a recording");
     let mut source = Source::Recording(recording, Some(networks));
     replayed.run(&mut source, &control(&NEVER)).expect("whole");
@@ -132,7 +138,7 @@ fn only_findings_are_written_and_everything_is_counted() {
     let written = Collected::default();
     let outputs = Outputs::new().with_report(Report::new(report::Settings::default()));
     let outputs = outputs.with_writer(written.clone(), WhenFull::Wait).expect("a thread").only_findings();
-    let mut pipeline = pipeline(outputs);
+    let mut pipeline = joined(outputs);
     let mut source = capture("nginx-curl.pcapng");
     pipeline.run(&mut source, &control(&NEVER)).expect("whole");
     let report = pipeline.finish(&mut source).report.expect("gathered");
@@ -145,11 +151,11 @@ fn only_findings_are_written_and_everything_is_counted() {
 fn ends_when_told_or_when_time_is_up_or_nobody_listens() {
     let stop = AtomicBool::new(true);
     let mut source = Source::Segments("ring", Box::new(Silent));
-    pipeline(Outputs::new()).run(&mut source, &control(&stop)).expect("told to stop");
+    joined(Outputs::new()).run(&mut source, &control(&stop)).expect("told to stop");
     let brief = Control { duration: Some(Duration::from_millis(5)), ..control(&NEVER) };
-    pipeline(Outputs::new()).run(&mut source, &brief).expect("time is up");
+    joined(Outputs::new()).run(&mut source, &brief).expect("time is up");
     let outputs = Outputs::new().with_writer(Closed, WhenFull::Drop).expect("a thread");
-    let mut unheard = pipeline(outputs);
+    let mut unheard = joined(outputs);
     unheard.run(&mut source, &control(&NEVER)).expect("nobody listens");
     let error = unheard.finish(&mut source).output_error.expect("told why");
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
@@ -162,7 +168,7 @@ fn figures_reach_the_metrics() {
     let stop = AtomicBool::new(true);
     let control = Control { metrics: Some(&metrics), health: Some(&health), ..control(&stop) };
     let mut source = Source::Segments("ring", Box::new(Silent));
-    pipeline(Outputs::new().with_metrics(metrics.sink())).run(&mut source, &control).expect("told to stop");
+    joined(Outputs::new().with_metrics(metrics.sink())).run(&mut source, &control).expect("told to stop");
     let page = metrics.render();
     for line in [
         "auditor_capture_records_total{source=\"ring\"} 3",
@@ -186,4 +192,95 @@ fn the_clock_of_the_traffic_goes_on_without_traffic() {
     assert!(first >= Timestamp(1000));
     thread::sleep(Duration::from_millis(2));
     assert!(clock.now() >= Timestamp(first.0 + 2_000_000));
+}
+
+/// A sink whose receiver never answers: it is stuck with the first item it is given.
+struct Stuck(std::sync::mpsc::Receiver<()>);
+
+impl Deliver for Stuck {
+    fn take(&mut self, _: Item) {
+        let _ = self.0.recv();
+    }
+
+    fn work(&mut self, _: Instant) {}
+
+    fn close(&mut self) {}
+}
+
+/// What a sink was given.
+#[derive(Clone, Default)]
+struct Given(Arc<Mutex<Vec<Item>>>);
+
+impl Deliver for Given {
+    fn take(&mut self, item: Item) {
+        self.0.lock().expect("not poisoned").push(item);
+    }
+
+    fn work(&mut self, _: Instant) {}
+
+    fn close(&mut self) {}
+}
+
+fn ledger() -> Ledger {
+    Ledger::new(100, jiff::SignedDuration::from_hours(1))
+}
+
+#[test]
+fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
+    let (release, stuck) = std::sync::mpsc::channel();
+    let given = Given::default();
+    let counts = || Arc::new(deliver::Counts::default());
+    let evidence = Evidence::new(ledger()).with_sink("dead", Stuck(stuck), counts()).expect("a thread");
+    let evidence = evidence.with_sink("given", given.clone(), counts()).expect("a thread");
+    let evidence = evidence.with_lists(Duration::ZERO, jiff::SignedDuration::from_hours(1_000_000));
+    let metrics = Metrics::new(metrics::Settings::default());
+    let outputs = Outputs::new().with_report(Report::new(report::Settings::default())).with_evidence(evidence);
+    let mut outputs = outputs.with_metrics(metrics.sink());
+    let mut judgement = crate::sinks::sample::unauthenticated();
+    // More groups than any queue holds, so that the dead sink's is full for long.
+    for number in 0..20_000 {
+        judgement.destination.workload = Some(format!("service-{number}").into());
+        outputs.judgement(judgement.clone());
+    }
+    outputs.tick();
+    outputs.figures(&metrics);
+    let page = metrics.render();
+    let value = |line: &str| {
+        let found = page.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_else(|| panic!("{line}: {page}"));
+        found.trim().parse::<u64>().expect("a number")
+    };
+    assert!(value("auditor_sink_dropped_total{sink=\"dead\"}") > 10_000);
+    assert_eq!(value("auditor_tracked{kind=\"finding-groups\"}"), 100);
+    assert_eq!(value("auditor_evicted_total{kind=\"finding-groups\"}"), 19_900);
+    let dropped = value("auditor_sink_dropped_total{sink=\"given\"}");
+    drop(release);
+    let (report, ..) = outputs.finish();
+    assert_eq!(report.expect("gathered").total(), 20_000, "everything was judged");
+    let given = given.0.lock().expect("not poisoned");
+    let (events, lists): (Vec<_>, Vec<_>) = given.iter().partition(|item| matches!(item, Item::Event(_)));
+    assert!(events.len() as u64 + lists.len() as u64 + dropped == 20_001, "{} {} {dropped}", events.len(), lists.len());
+}
+
+#[test]
+fn the_state_is_saved_at_the_end_and_restored() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |path: &Path| {
+        let state = StateDir::open(path).expect("a directory");
+        let mut ledger = ledger();
+        if let Some(restored) = state.restore().take::<evidence::Restored>(evidence::SECTION, evidence::SECTION_VERSION)
+        {
+            restored.into_ledger(&mut ledger);
+        }
+        let count = ledger.groups().map(|group| group.seen.count).sum::<u64>();
+        let evidence = Evidence::new(ledger).with_saver(state.saver()).expect("a thread");
+        let mut pipeline = joined(Outputs::new().with_evidence(evidence));
+        let mut source = capture("nginx-curl.pcapng");
+        pipeline.run(&mut source, &control(&NEVER)).expect("whole");
+        let finished = pipeline.finish(&mut source);
+        assert!(finished.output_error.is_none());
+        count
+    };
+    let path = directory.path().join("state");
+    let counts = [run(&path), run(&path), run(&path)];
+    assert!(counts[0] == 0 && counts[1] > 0 && counts[2] == 2 * counts[1], "{counts:?}");
 }

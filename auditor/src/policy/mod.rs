@@ -11,6 +11,7 @@ mod checks;
 mod connections;
 mod crosscall;
 pub mod examples;
+mod header_names;
 mod learned;
 mod measure;
 mod proofs;
@@ -198,7 +199,7 @@ impl Judge {
             protocol: protocol(exchange.request.as_ref()),
             request: exchange.request.map(|request| {
                 let route = routes.route(called, &request.path, status, now);
-                request_facts(request, route)
+                request_facts(request, route, !findings.is_empty())
             }),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
@@ -281,13 +282,15 @@ fn protocol(request: Option<&Request>) -> &'static str {
     }
 }
 
-fn request_facts(request: Request, route: Box<str>) -> RequestFacts {
+fn request_facts(request: Request, route: Box<str>, is_evidence: bool) -> RequestFacts {
+    let header_names = is_evidence.then(|| header_names::header_names(&request.head));
     let plain = |name: &str| name.len() <= NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     RequestFacts {
         method: if plain(&request.method) { request.method } else { shown_within(&request.method, NAME_BYTES) },
         authority: request.authority.map(|name| if plain(&name) { name } else { shown_within(&name, NAME_BYTES) }),
         path: route::shown_path(request.path),
         route,
+        header_names,
     }
 }
 

@@ -50,7 +50,7 @@ impl<W: Write> Sink for JsonLines<W> {
 
 /// JSON without white space, printable throughout. serde_json escapes the control characters that JSON demands; this adds
 /// DEL, C1 (some terminals take U+009B for `ESC [`), and invisible and direction-turning characters.
-struct Printable;
+pub(super) struct Printable;
 
 impl Formatter for Printable {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {

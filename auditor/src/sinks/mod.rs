@@ -4,18 +4,21 @@
 //! escaped and bounded here. Sinks hold no policy: they say what the judge said.
 
 mod buffered;
+pub mod deliver;
 mod escape;
 pub mod jsonl;
 mod look;
 pub mod metrics;
 mod posture;
 pub mod report;
+pub mod rotate;
+pub mod steady;
 pub mod stream;
 
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 use std::io;
 
@@ -54,6 +57,17 @@ pub fn credential_word(judgement: &Judgement) -> &'static str {
         None if judgement.transport.security == Security::Mtls => "mtls",
         None if judgement.verdict == Verdict::Unknown => "unknown",
         None => "none",
+    }
+}
+
+/// Namespace and name of a workload: `shop/cart` is workload `cart` in namespace `shop`; a name without a namespace has an empty
+/// one. `node:cart/server.js` is a script and its folder: a namespace's name has no colon (RFC 1123 label).
+fn workload_parts(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some((namespace, workload)) if !namespace.is_empty() && !workload.is_empty() && !namespace.contains(':') => {
+            (namespace, workload)
+        }
+        _ => ("", name),
     }
 }
 

@@ -72,7 +72,13 @@ pub(crate) fn unauthenticated() -> Judgement {
 }
 
 pub(crate) fn request(method: &str, path: &str, route: &str) -> RequestFacts {
-    RequestFacts { method: method.into(), authority: Some("inventory".into()), path: path.into(), route: route.into() }
+    RequestFacts {
+        method: method.into(),
+        authority: Some("inventory".into()),
+        path: path.into(),
+        route: route.into(),
+        header_names: None,
+    }
 }
 
 /// `cart` calls `inventory` with a token that has nothing against it.

@@ -26,16 +26,16 @@ use crate::{calls, judged};
 /// Bytes of a secret in a row that count as a leak.
 const LEAK: usize = 6;
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { cases: 16, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_122), ..Config::default() }
 }
 
-fn secret() -> impl Strategy<Value = String> {
+pub(crate) fn secret() -> impl Strategy<Value = String> {
     "[A-Za-z0-9]{24,48}"
 }
 
 /// Every place in which a secret may stand in a head: request target and headers.
-fn places(secret: &str) -> Vec<(String, String)> {
+pub(crate) fn places(secret: &str) -> Vec<(String, String)> {
     let header = |headers: String| ("/items/42".to_owned(), headers);
     let target = |target: String| (target, String::new());
     let jwt = format!(
@@ -103,12 +103,12 @@ fn places(secret: &str) -> Vec<(String, String)> {
     all
 }
 
-fn head((target, headers): &(String, String)) -> String {
+pub(crate) fn head((target, headers): &(String, String)) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: inventory\r\n{headers}Accept: */*\r\n\r\n")
 }
 
 /// Fails when a part of the secret, plain or in base64, is in the text.
-fn assert_no_leak(text: &str, secret: &str, of: &str) -> Result<(), TestCaseError> {
+pub(crate) fn assert_no_leak(text: &str, secret: &str, of: &str) -> Result<(), TestCaseError> {
     let seen: HashSet<&[u8]> = text.as_bytes().windows(LEAK).collect();
     let in_base64 = ["", "x", "xx"].map(|before| STANDARD.encode(format!("{before}{secret}")));
     for encoded in [secret.to_owned()].into_iter().chain(in_base64) {

@@ -3,6 +3,7 @@
 mod across;
 mod calls;
 mod canary;
+mod canary_sinks;
 #[expect(dead_code, reason = "the tests beside the code use the rest")]
 #[path = "../../src/certificates/sample.rs"]
 mod certificates;

@@ -65,6 +65,7 @@ fn page() -> String {
     metrics.set_sink_dropped("jsonl", 0);
     metrics.set_policy("0123456789abcdef", 1, [("legacy-cron", "unused")].into_iter());
     metrics.set_policy_reloads("ok", 1);
+    metrics.set_sink_errors("webhook", 0);
     metrics.observe_pipeline(Duration::from_millis(1));
     metrics.render()
 }

@@ -182,6 +182,11 @@ impl Metrics {
         raise(&self.own.sink_dropped.with_label_values(&[sink]), total);
     }
 
+    /// Deliveries that the sink `sink` failed at, since the start.
+    pub fn set_sink_errors(&self, sink: &str, total: u64) {
+        raise(&self.own.sink_errors.with_label_values(&[sink]), total);
+    }
+
     /// Time one batch of records took from being taken to its judgements having been handed on.
     pub fn observe_pipeline(&self, duration: Duration) {
         self.own.pipeline.observe(duration.as_secs_f64());

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::super::escape::Escaped;
+use super::super::{escape::Escaped, workload_parts};
 
 /// Label values longer than this are cut; bytes.
 const LABEL_LIMIT: usize = 128;
@@ -109,17 +109,10 @@ impl AllLabels {
 }
 
 impl Labels {
-    /// `shop/cart` is workload `cart` in namespace `shop`; a name without a namespace has an empty one. `node:cart/server.js`
-    /// is a script and its folder: a namespace's name has no colon (RFC 1123 label).
     fn of(name: &str) -> Self {
-        match name.split_once('/') {
-            Some((namespace, workload))
-                if !namespace.is_empty() && !workload.is_empty() && !namespace.contains(':') =>
-            {
-                Self { workload: value(workload), namespace: value(namespace) }
-            }
-            _ => Self { workload: value(name), namespace: "".into() },
-        }
+        let (namespace, workload) = workload_parts(name);
+        let namespace = if namespace.is_empty() { "".into() } else { value(namespace) };
+        Self { workload: value(workload), namespace }
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Own {
     pub(super) external: IntCounterVec,
     pub(super) issuer_keys: IntCounterVec,
     pub(super) sink_dropped: IntCounterVec,
+    pub(super) sink_errors: IntCounterVec,
     pub(super) policy_info: IntGaugeVec,
     pub(super) policy_loaded: IntGauge,
     pub(super) policy_reloads: IntCounterVec,
@@ -91,6 +92,11 @@ impl Own {
             )?,
             issuer_keys: add(registry, IntCounterVec::new(issuer_keys, &["issuer", "result"])?)?,
             sink_dropped: int("auditor_sink_dropped_total", "Judgements a sink could not write.", "sink")?,
+            sink_errors: int(
+                "auditor_sink_errors_total",
+                "Deliveries of findings, and savings of the state, that failed; most are tried again.",
+                "sink",
+            )?,
             pipeline: add(registry, Histogram::with_opts(pipeline.buckets(PIPELINE_BOUNDS.to_vec()))?)?,
         })
     }

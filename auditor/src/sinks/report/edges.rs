@@ -72,6 +72,8 @@ pub(super) struct Found {
     /// The worst.
     pub(super) severity: Severity,
     pub(super) count: u64,
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
     /// The earliest of the worst.
     pub(super) example: Example,
 }
@@ -198,6 +200,8 @@ impl Edge {
         match self.findings.iter_mut().find(|found| found.rule == finding.rule) {
             Some(found) => {
                 found.count += 1;
+                found.first = found.first.min(judgement.time);
+                found.last = found.last.max(judgement.time);
                 let earlier = finding.severity == found.severity && judgement.time < found.example.time;
                 if finding.severity > found.severity || earlier {
                     found.severity = finding.severity;
@@ -208,6 +212,8 @@ impl Edge {
                 rule: finding.rule,
                 severity: finding.severity,
                 count: 1,
+                first: judgement.time,
+                last: judgement.time,
                 example: Example::of(judgement, finding),
             }),
         }

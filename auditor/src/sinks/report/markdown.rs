@@ -6,7 +6,7 @@ use super::{
     super::escape::{code_span, markdown},
     Report, VERDICTS,
     edges::{Call, Edge, Example, Who},
-    view::{RuleFindings, View, meaning, number, percent, plural, sorted_cells},
+    view::{RuleFindings, View, meaning, number, occurrences, percent, plural, sorted_cells},
 };
 use crate::judgement::Verdict;
 
@@ -120,7 +120,7 @@ fn finding(text: &mut String, finding: &RuleFindings<'_>) {
         let _ = writeln!(text, "{}\n", rule.explanation);
     }
     for (edge, found) in finding.evidence.iter().take(EVIDENCE_SHOWN) {
-        let calls = plural(found.count, "call", "calls");
+        let calls = occurrences(found, "%Y-%m-%d %H:%M:%S");
         let _ = writeln!(text, "- {} to {} {}: {calls}  ", who(&edge.source), service(edge), call(&edge.call));
         let _ = writeln!(text, "  {}", evidence(&found.example));
     }

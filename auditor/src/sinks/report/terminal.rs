@@ -10,7 +10,7 @@ use super::{
     Report, VERDICTS,
     edges::{Call, Edge, Example, Who},
     tls,
-    view::{RuleFindings, View, meaning, number, percent, plural, sorted_cells},
+    view::{RuleFindings, View, meaning, number, occurrences, percent, plural, sorted_cells},
     waivers,
 };
 use crate::judgement::{Outcome, Verdict};
@@ -200,7 +200,7 @@ impl Page {
             self.paragraph(text.explanation, 2);
         }
         for (edge, found) in finding.evidence.iter().take(EVIDENCE_SHOWN) {
-            let line = format!("- {} {}: {}", ends(edge), call(&edge.call), plural(found.count, "call", "calls"));
+            let line = format!("- {} {}: {}", ends(edge), call(&edge.call), occurrences(found, "%H:%M:%S"));
             let _ = writeln!(self.text, "  {line}");
             self.paragraph(&evidence(&found.example), 4);
         }

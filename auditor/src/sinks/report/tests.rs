@@ -58,7 +58,9 @@ fn calls() -> Vec<Judgement> {
     enforced.iter_mut().for_each(|connection| connection.destination.port = 8443);
     calls.extend(enforced);
     calls.extend([sample::mutual_tls(), sample::anonymous_tls(), sample::anonymous_tls()]);
-    calls.extend(std::iter::repeat_n(soft, 1200));
+    let later = Judgement { time: sample::time(60_000), ..soft.clone() };
+    calls.extend(std::iter::repeat_n(soft, 1199));
+    calls.push(later);
     calls
 }
 

@@ -161,6 +161,16 @@ pub(super) fn meaning(reason: &str) -> &'static str {
     }
 }
 
+/// How often something was found, and when: `1 call`, `2 calls, 01:23:45 to 01:24:00`. The times are formatted with `format`.
+pub(super) fn occurrences(found: &Found, format: &str) -> String {
+    let mut text = plural(found.count, "call", "calls");
+    let (first, last) = (found.first.strftime(format).to_string(), found.last.strftime(format).to_string());
+    if first != last {
+        text.push_str(&format!(", {first} to {last}"));
+    }
+    text
+}
+
 /// `12345` as `12,345`.
 pub(super) fn number(count: u64) -> String {
     let digits = count.to_string();

@@ -1,0 +1,78 @@
+//! Names of a request's headers as evidence shows them. A peer chooses them: they are bounded, and what may be a secret in the
+//! wrong place is not shown.
+
+use auditor_wire::exchange::Head;
+
+use crate::credentials::shape::is_token;
+
+/// Most names that are shown.
+const NAMES: usize = 32;
+/// Longest name that is shown, bytes.
+const NAME_BYTES: usize = 40;
+/// Longest part of a name between hyphens that is shown, bytes: words are shorter, and keys are longer.
+const WORD_BYTES: usize = 16;
+
+/// The names in their order, in lower case, with commas between; `~` for each that is not shown, `...` for those past the 32nd.
+pub(super) fn header_names(head: &Head) -> Box<str> {
+    let mut out = String::with_capacity(256);
+    for (number, (name, _)) in head.headers().enumerate() {
+        if number > 0 {
+            out.push(',');
+        }
+        if number == NAMES {
+            out.push_str("...");
+            break;
+        }
+        if is_shown(name) {
+            out.extend(name.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+        } else {
+            out.push('~');
+        }
+    }
+    out.into_boxed_str()
+}
+
+fn is_shown(name: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.is_empty()
+        && name.len() <= NAME_BYTES
+        && name.iter().all(plain)
+        && name.split(|byte| matches!(byte, b'-' | b'_')).all(|word| word.len() <= WORD_BYTES)
+        && !is_token(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Box<str> {
+        let bytes = names.concat().into_bytes();
+        let mut at = 0;
+        let ranges: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let range = (at, at + name.len());
+                at += name.len();
+                (range, (at, at))
+            })
+            .collect();
+        header_names(&Head::new(bytes, ranges))
+    }
+
+    #[test]
+    fn words_are_shown_and_nothing_else() {
+        let shown =
+            names(&["Host", "Authorization", "X-Forwarded-Client-Cert", "sec-ch-ua_platform", "x-amz-content-sha256"]);
+        assert_eq!(&*shown, "host,authorization,x-forwarded-client-cert,sec-ch-ua_platform,x-amz-content-sha256");
+        assert_eq!(&*names(&["", "a b", "é", "a\u{1b}[31m", "a,b", "a:b"]), "~,~,~,~,~,~");
+        assert_eq!(&*names(&["X-sk_live_4eC39HqLyjWDarjtT1zdp7dc", &"x-".repeat(30), &"a".repeat(17)]), "~,~,~");
+    }
+
+    #[test]
+    fn many_names_are_cut() {
+        let shown = names(&["a"; 1000]);
+        assert_eq!(shown.matches('a').count(), NAMES);
+        assert!(shown.ends_with(",..."), "{shown}");
+        assert_eq!(&*names(&[]), "");
+    }
+}
