@@ -166,8 +166,7 @@ fn carried(
 ) -> Carried {
     let role = role(library, object);
     // What a client makes of its server is not asked for.
-    let (verified, presented) =
-        if role == ROLE_SERVER { proof(library, object) } else { (None, PRESENTED_UNKNOWN) };
+    let (verified, presented) = if role == ROLE_SERVER { proof(library, object) } else { (None, PRESENTED_UNKNOWN) };
     Carried {
         object,
         library: site as u32,

@@ -169,6 +169,8 @@ struct Known {
 /// Probes of one file.
 struct Probed {
     index: u32,
+    /// Where it was found first.
+    path: String,
     attached: Vec<Attached>,
 }
 
@@ -259,7 +261,7 @@ impl Search {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let found = file.try_clone().and_then(|file| elf::inspect(file, name)).ok().flatten();
         let seen = found.map(|Found { library, plan }| {
-            let covered = plan.map_err(str::to_owned).and_then(|plan| self.cover(&path, real, &plan));
+            let covered = plan.map_err(str::to_owned).and_then(|plan| self.cover(&path, mapping.path, real, &plan));
             if let Err(why) = &covered {
                 tracing::debug!(library = library.as_str(), path = mapping.path, why, "a TLS library is not covered");
             } else {
@@ -270,8 +272,8 @@ impl Search {
         self.files.insert(mapping.file, Known { seen, real, used: now, unused });
     }
 
-    /// Attaches to a file, all probes or none.
-    fn cover(&mut self, path: &Path, real: (u64, u64), plan: &Plan) -> Result<(), String> {
+    /// Attaches to a file that its process knows by the path `shown`, all probes or none.
+    fn cover(&mut self, path: &Path, shown: &str, real: (u64, u64), plan: &Plan) -> Result<(), String> {
         let Some((probes, sender)) = &mut self.probes else { return Ok(()) };
         if self.probed.contains_key(&real) {
             return Ok(());
@@ -294,7 +296,7 @@ impl Search {
             self.free.push(index);
             return Err(error.to_string());
         }
-        self.probed.insert(real, Probed { index, attached });
+        self.probed.insert(real, Probed { index, path: shown.to_owned(), attached });
         // A receiver that is gone means that the end is near.
         let _ = sender.send(Covered { index, since_ns: monotonic_ns() });
         Ok(())
@@ -307,10 +309,10 @@ impl Search {
         let Some((probes, _)) = &mut self.probes else { return };
         let gone: Vec<_> = self.probed.keys().filter(|real| !used.contains(real)).copied().collect();
         for real in gone {
-            if let Some(Probed { index, attached }) = self.probed.remove(&real) {
+            if let Some(Probed { index, path, attached }) = self.probed.remove(&real) {
                 detach(probes, attached);
                 self.free.push(index);
-                tracing::debug!(index, "a TLS library that no process uses any more is let go of");
+                tracing::debug!(path, "a TLS library that no process uses any more is let go of");
             }
         }
     }

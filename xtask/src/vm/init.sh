@@ -45,6 +45,7 @@ until_judged '"/private/refused"' true
 # Where the kernel is too old for what is inside, the wire still shows the connection.
 if grep -q 'TLS plaintext is not read' /run/log; then
     until_judged '"kind":"connection".*"security":"tls"' inside
+    old=yes
 else
     until_judged '"/inside"' inside
 fi
@@ -59,9 +60,12 @@ echo "@@ expected"
 cat /run/expected
 echo "@@ records"
 cat /run/records
-echo "@@ doctor"
-auditor doctor 2>&1
 echo "@@ log"
 cat /run/log
+# Emulated it takes its time, so it is asked where it has something to say.
+if [ -n "$old" ]; then
+    echo "@@ doctor"
+    auditor doctor 2>&1
+fi
 echo "@@ end"
 poweroff -f
