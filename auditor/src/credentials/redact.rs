@@ -49,10 +49,11 @@ const HARMLESS: [&str; 40] = [
 /// Masks a recorded piece of a connection, in place: request or response heads, whole or cut, or any part of one.
 ///
 /// Every value that may be a secret is replaced by filler of the same length and shape. Judged again, the result gives the
-/// same kinds of credential, the same safe claims and the same findings; fingerprints differ, but equal secrets still have
-/// equal ones. Values stay only of headers that are known to be harmless. What follows a head is overwritten, except that
-/// further heads are masked as heads where lengths and shape show that they are heads. A piece that does not begin with a
-/// start line is taken for the rest of a cut one: what stands before its first line break is masked.
+/// same kinds of credential and the same safe claims; fingerprints differ, but equal secrets still have equal ones. What can
+/// be found out from the secrets alone, such as whether a signature holds, is gone: recordings keep it beside the head. Values
+/// stay only of headers that are known to be harmless. What follows a head is overwritten, except that further heads are masked
+/// as heads where lengths and shape show that they are heads. A piece that does not begin with a start line is taken for the
+/// rest of a cut one: what stands before its first line break is masked.
 pub fn redact_head(bytes: &mut [u8], key: &FingerprintKey) {
     let masker = Masker { key };
     let mut rest = bytes;

@@ -16,6 +16,9 @@ use crate::{
     judgement::{Finding, Outcome, Severity},
 };
 
+/// For how long services take a SigV4 signature in a header, seconds (AWS IAM User Guide, elements of a request signature).
+const SIGV4_AGE: i64 = 900;
+
 /// What weighs against one credential.
 pub(super) fn credential(call: &Call<'_>, credential: &Credential, defects: &mut Defects<'_>) {
     bad_signature(call, credential, defects);
@@ -57,7 +60,10 @@ fn message_signature(call: &Call<'_>, signature: &MessageSignature, carrier: &st
         return;
     };
     let leeway = seconds(call.settings.clock_leeway);
-    let limit = seconds(call.settings.signature_age);
+    let limit = match signature.scheme {
+        SignatureScheme::Sigv4 => seconds(call.settings.signature_age).max(SIGV4_AGE),
+        _ => seconds(call.settings.signature_age),
+    };
     let age = call.now.saturating_sub(created);
     let past = signature.expires.map(|expires| call.now.saturating_sub(expires)).filter(|past| *past > leeway);
     // What has an end of its own may be older than the limit.
@@ -133,9 +139,10 @@ pub(super) fn possession(call: &Call<'_>, defects: &mut Defects<'_>) {
     if !call.whole || call.credentials.iter().any(|credential| &*credential.carrier == "header:dpop") {
         return;
     }
+    // In other headers a token may only tell of the caller's caller.
     let bound = |credential: &&Credential| match credential.kind {
         CredentialKind::Dpop => true,
-        CredentialKind::BearerJwt | CredentialKind::InternalJwt => {
+        CredentialKind::BearerJwt if &*credential.carrier == "header:authorization" => {
             credential.claims.as_ref().is_some_and(|claims| claims.cnf.as_deref() == Some("jkt"))
         }
         _ => false,

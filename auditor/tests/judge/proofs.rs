@@ -147,7 +147,7 @@ fn weak_signature_by_its_age() {
             "Authorization: AWS4-HMAC-SHA256 Credential=A/20261122/r/s/aws4_request, SignedHeaders={names}, Signature=0\r\nX-Amz-Date: {stamp}\r\n"
         ))
     };
-    expect(&judged(&aws("20261121T235500Z", "host;x-amz-date"), OK), Verdict::Authenticated, &[]);
+    expect(&judged(&aws("20261121T234500Z", "host;x-amz-date"), OK), Verdict::Authenticated, &[]);
     expect(&judged(&aws("20261121T234000Z", "host;x-amz-date"), OK), Verdict::Weak, &fired);
     expect(&judged(&aws("20261121T234000Z", "host;x-amz-date"), REFUSED), Verdict::Weak, &[]);
     expect(&judged(&aws("20261122T000000Z", "x-amz-date"), OK), Verdict::Weak, &fired);
