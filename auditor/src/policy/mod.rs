@@ -18,7 +18,10 @@ mod settings;
 mod tls;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,8 +41,8 @@ use crate::{
     certificates::Reader,
     credentials::{Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Reporter, RequestFacts, ResponseFacts, Security, Severity, Transport,
-        Verdict,
+        Finding, Judgement, Kind, Outcome, Party, Process, Reporter, RequestFacts, ResponseFacts, Security, Severity,
+        Transport, Verdict,
     },
 };
 
@@ -118,7 +121,7 @@ impl Judge {
     pub fn exchange(&mut self, call: Attributed<Exchange>) -> Option<Judgement> {
         if !(call.source.internal && call.destination.internal) {
             self.external_exchanges.fetch_add(1, Ordering::Relaxed);
-            self.crosscall.called(call.destination.workload.as_ref(), answered(&call.observed));
+            self.crosscall.called(named(&call.destination), answered(&call.observed));
             return None;
         }
         let on_node = checks::on_node(&call);
@@ -133,8 +136,8 @@ impl Judge {
         let (mut verdict, unknown_reason) = verdict(proof, unknown, exchange.request.is_some());
         let now = answered(&exchange);
         let seen = Seen {
-            source: source.workload.as_ref(),
-            destination: destination.workload.as_ref(),
+            source: named(&source),
+            destination: named(&destination),
             request: exchange.request.as_ref(),
             credentials: &credentials,
             verdict,
@@ -250,7 +253,7 @@ impl Judge {
             self.external_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        self.crosscall.called(destination.workload.as_ref(), epoch_seconds(connection.time));
+        self.crosscall.called(named(&destination), epoch_seconds(connection.time));
         let mut judgement = Judgement {
             kind: Kind::Connection,
             time: time(connection.time),
@@ -407,6 +410,13 @@ fn epoch_seconds(time: Timestamp) -> u32 {
 fn answered(exchange: &Exchange) -> u32 {
     let took = exchange.duration.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     epoch_seconds(Timestamp(exchange.time.0.saturating_add(took)))
+}
+
+/// The workload of an end, where its name is one that every instance of it has. Of a process that was gone before it was looked
+/// at only the kernel's short name is known: that of `python3:cart.py` would be `python3`, another workload.
+fn named(party: &Party) -> Option<&Arc<str>> {
+    let looked_at = |process: &Arc<Process>| process.executable.is_some() && process.arguments.is_some();
+    party.workload.as_ref().filter(|_| party.process.as_ref().is_none_or(looked_at))
 }
 
 /// How far a call went that was served without proof of identity; not what is low by itself: preflights and ways to a login.
