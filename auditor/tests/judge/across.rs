@@ -435,9 +435,9 @@ proptest::proptest! {
             }
             // What is known then is asked with calls that are refused, which teach nothing.
             let mut said = Vec::new();
-            for source in 0..4 {
+            for source in NAMES {
                 for header in headers {
-                    let ask = between((NAMES[source], "e"), 60, &get("/ask", header), REFUSED);
+                    let ask = between((source, "e"), 60, &get("/ask", header), REFUSED);
                     let judgement = judge.exchange(ask).expect("internal");
                     let mut findings = judgement.findings;
                     findings.retain(|finding| [SHARED, REPLAYED].contains(&finding.rule));
