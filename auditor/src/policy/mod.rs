@@ -23,7 +23,10 @@ mod settings;
 mod tls;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,8 +46,8 @@ use crate::{
     attribution::Attributed,
     credentials::{Checked, Credential, Extractor, shape::shown_within},
     judgement::{
-        Finding, Judgement, Kind, Outcome, Policed, Reporter, RequestFacts, ResponseFacts, Security, Severity,
-        Transport, Verdict,
+        Finding, Judgement, Kind, Outcome, Party, Policed, Process, Reporter, RequestFacts, ResponseFacts, Security,
+        Severity, Transport, Verdict,
     },
 };
 
@@ -162,7 +165,7 @@ impl Judge {
     fn judged(&mut self, call: Attributed<Exchange>, checked: Option<&[Checked]>) -> Option<Judgement> {
         if !(call.source.internal && call.destination.internal) {
             self.external_exchanges.fetch_add(1, Ordering::Relaxed);
-            self.crosscall.called(call.destination.workload.as_ref(), answered(&call.observed));
+            self.crosscall.called(named(&call.destination), answered(&call.observed));
             return None;
         }
         let on_node = checks::on_node(&call);
@@ -174,8 +177,8 @@ impl Judge {
         let mut called = None;
         let across = |credentials: &[Credential], verdict, findings: &[Finding]| {
             let across = crosscall.exchange(&Seen {
-                source: source.workload.as_ref(),
-                destination: destination.workload.as_ref(),
+                source: named(&source),
+                destination: named(&destination),
                 request: exchange.request.as_ref(),
                 credentials,
                 verdict,
@@ -230,7 +233,7 @@ impl Judge {
             self.external_connections.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        self.crosscall.called(destination.workload.as_ref(), epoch_seconds(connection.time));
+        self.crosscall.called(named(&destination), epoch_seconds(connection.time));
         let mut judgement = Judgement {
             kind: Kind::Connection,
             time: time(connection.time),
@@ -346,6 +349,13 @@ fn epoch_seconds(time: Timestamp) -> u32 {
 fn answered(exchange: &Exchange) -> u32 {
     let took = exchange.duration.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     epoch_seconds(Timestamp(exchange.time.0.saturating_add(took)))
+}
+
+/// The workload of an end, where its name is one that every instance of it has. Of a process that was gone before it was looked
+/// at only the kernel's short name is known: that of `python3:cart.py` would be `python3`, another workload.
+fn named(party: &Party) -> Option<&Arc<str>> {
+    let looked_at = |process: &Arc<Process>| process.executable.is_some() && process.arguments.is_some();
+    party.workload.as_ref().filter(|_| party.process.as_ref().is_none_or(looked_at))
 }
 
 /// How far a call went that was served without proof of identity; not what is low by itself: preflights and ways to a login.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auditor::{
     credentials::{Extractor, FingerprintKey, Settings},
-    judgement::{Judgement, Verdict},
+    judgement::{Judgement, Process, Verdict},
     policy::{self, CrossCallSettings, CrossCallState, Judge},
 };
 use auditor_wire::segment::Timestamp;
@@ -99,6 +99,29 @@ fn not_a_shared_credential() {
     for payload in services {
         let found = shown(&token(payload), &[("a", "s", 0, "/x"), ("b", "s", 9, "/x")]);
         assert_eq!(found, [vec![], vec![SHARED]], "{payload}");
+    }
+}
+
+#[test]
+fn a_process_that_was_gone_before_it_was_looked_at_is_no_workload() {
+    let process = |executable: Option<&str>, arguments: Option<&str>| Process {
+        pid: 7,
+        command: "python3".into(),
+        executable: executable.map(Into::into),
+        arguments: arguments.map(Into::into),
+        user: None,
+    };
+    let mut judge = judge();
+    make(&mut judge, ("python3:cart.py", "s"), 0, "/x", KEY);
+    let gone = [process(None, None), process(Some("/usr/bin/python3"), None)];
+    for (gone, rules) in gone
+        .into_iter()
+        .map(|gone| (gone, vec![]))
+        .chain([(process(Some("/usr/bin/python3"), Some("python3 other.py")), vec![SHARED])])
+    {
+        let mut call = between(("python3", "s"), 9, &get("/x", KEY), OK);
+        call.source.process = Some(gone.into());
+        assert_eq!(across(&judge.exchange(call).expect("internal")), rules);
     }
 }
 
@@ -412,9 +435,9 @@ proptest::proptest! {
             }
             // What is known then is asked with calls that are refused, which teach nothing.
             let mut said = Vec::new();
-            for source in 0..4 {
+            for source in NAMES {
                 for header in headers {
-                    let ask = between((NAMES[source], "e"), 60, &get("/ask", header), REFUSED);
+                    let ask = between((source, "e"), 60, &get("/ask", header), REFUSED);
                     let judgement = judge.exchange(ask).expect("internal");
                     let mut findings = judgement.findings;
                     findings.retain(|finding| [SHARED, REPLAYED].contains(&finding.rule));

@@ -1,10 +1,12 @@
-// GETs the URL given with a header, `NAME: VALUE` on standard input, and prints the status.
+// GETs the URL given with a header, `NAME: VALUE` on standard input, prints the status, and stays until the input ends.
 
 import { get } from "node:http";
-import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
 
-const [name, value] = readFileSync(0, "utf8").trim().split(": ");
-get(process.argv[2], { headers: { [name]: value }, agent: false }, (response) => {
-  response.resume();
-  response.on("end", () => console.log(response.statusCode));
+createInterface({ input: process.stdin }).once("line", (line) => {
+  const [name, value] = line.trim().split(": ");
+  get(process.argv[2], { headers: { [name]: value }, agent: false }, (response) => {
+    response.resume();
+    response.on("end", () => console.log(response.statusCode));
+  });
 });
