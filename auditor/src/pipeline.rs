@@ -39,11 +39,12 @@ use crate::{
     },
     judgement::{Judgement, Party},
     policy::{
-        Judge,
+        CROSS_CALLS, CROSS_CALLS_VERSION, Judge,
         rulebook::follow::{Follower, today},
     },
     server::Health,
     sinks::{metrics::Metrics, report::Report},
+    state::Snapshot,
 };
 
 /// How often figures about the auditor itself are brought up to date.
@@ -188,7 +189,7 @@ impl Pipeline {
             Some((_, queue)) => (queue.dropped(), queue.finish().err()),
             None => (0, None),
         };
-        let (mut report, dropped, output_error) = outputs.finish();
+        let (mut report, dropped, output_error) = outputs.finish(|snapshot| with_memory(snapshot, &judge));
         if let Some(report) = &mut report {
             report.set_external(judge.external());
             report.set_waivers(judge.policy().waivers(today()));
@@ -360,8 +361,14 @@ impl BehindTracker {
             metrics.set_tracked(held.kind, number(held.count), number(held.limit));
             metrics.set_evicted(held.kind, held.evicted);
         }
-        self.outputs.tick();
+        let Self { outputs, judge, .. } = self;
+        outputs.tick(|snapshot| with_memory(snapshot, judge));
     }
+}
+
+/// What is known across calls is saved with the evidence.
+fn with_memory(snapshot: Snapshot, judge: &Judge) -> Snapshot {
+    snapshot.with(CROSS_CALLS, CROSS_CALLS_VERSION, judge.cross_calls())
 }
 
 impl Source {

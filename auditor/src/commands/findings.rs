@@ -23,7 +23,7 @@ use crate::{
         rotate::RotatingFile,
         steady::Steady,
     },
-    state::StateDir,
+    state::{Sections, StateDir},
 };
 
 /// A file with a secret or with headers is small.
@@ -40,13 +40,19 @@ pub struct SecretError {
     problem: String,
 }
 
-/// Adds what the configuration says of findings to `outputs`. What was saved in `state` is restored, and goes on being saved.
-pub(super) fn add(config: &Config, outputs: Outputs, state: Option<&StateDir>) -> Result<Outputs, Failure> {
+/// Adds what the configuration says of findings to `outputs`. Evidence that was `saved` is restored, and goes on being saved in
+/// `state`.
+pub(super) fn add(
+    config: &Config,
+    outputs: Outputs,
+    state: Option<&StateDir>,
+    saved: &mut Sections,
+) -> Result<Outputs, Failure> {
     let outputs = match &config.sinks.file {
         Some(file) => records(outputs, file)?.only_findings(),
         None => outputs,
     };
-    let mut evidence = sinks(config, Evidence::new(ledger(config, state)))?;
+    let mut evidence = sinks(config, Evidence::new(ledger(config, saved)))?;
     if let Some(state) = state {
         evidence = evidence.with_saver(state.saver()).map_err(no_thread)?;
     }
@@ -57,11 +63,10 @@ fn no_thread(source: io::Error) -> Failure {
     Failure::System { action: "start a thread", source }
 }
 
-fn ledger(config: &Config, state: Option<&StateDir>) -> Ledger {
+fn ledger(config: &Config, saved: &mut Sections) -> Ledger {
     let repeat = SignedDuration::try_from(config.sinks.repeat).unwrap_or(SignedDuration::MAX);
     let mut ledger = Ledger::new(config.limits.findings, repeat);
-    let Some(state) = state else { return ledger };
-    if let Some(restored) = state.restore().take::<Restored>(SECTION, SECTION_VERSION) {
+    if let Some(restored) = saved.take::<Restored>(SECTION, SECTION_VERSION) {
         let (groups, left_out) = restored.into_ledger(&mut ledger);
         tracing::info!(groups, left_out, "evidence is restored");
     }

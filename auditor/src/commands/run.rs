@@ -7,7 +7,7 @@ use crate::{
     cli::RunArgs,
     config::{Config, resolve},
     pipeline::{Control, Outputs, Pipeline, Source, tell_policy},
-    policy::{Judge, rulebook::follow::Follower},
+    policy::{CROSS_CALLS, CROSS_CALLS_VERSION, Judge, rulebook::follow::Follower},
     server::{Health, Server},
     sinks::metrics::{self, Metrics},
     state::StateDir,
@@ -28,7 +28,11 @@ pub(super) fn run(arguments: &RunArgs) -> Result<(), Failure> {
         series_limit: config.limits.series,
         ..metrics::Settings::default()
     }));
-    let outputs = findings::add(&config, Outputs::new().with_metrics(metrics.sink()), state.as_ref())?;
+    let mut saved = state.as_ref().map(StateDir::restore).unwrap_or_default();
+    if let Some(calls) = saved.take(CROSS_CALLS, CROSS_CALLS_VERSION) {
+        judge.restore_cross_calls(calls, stages::now());
+    }
+    let outputs = findings::add(&config, Outputs::new().with_metrics(metrics.sink()), state.as_ref(), &mut saved)?;
     let health = Arc::new(Health::default());
     let page = Arc::clone(&metrics);
     // Before capture: a port in use is told without touching the kernel, and scrapers see that the start is under way.

@@ -4,10 +4,10 @@ use std::{
     io,
     path::Path,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use auditor_wire::{limits::Limits, tracker::Tracker};
+use auditor_wire::{limits::Limits, segment::Timestamp, tracker::Tracker};
 
 use super::Failure;
 use crate::{
@@ -50,6 +50,12 @@ pub(super) fn node_networks(config: &Config) -> InternalNetworks {
             InternalNetworks::new(networks, addresses)
         }
     }
+}
+
+/// The wall clock, as the kernel's records are set by.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What is internal to traffic from elsewhere.

@@ -40,9 +40,8 @@ impl fmt::Display for Config {
         self.write_rules(f)?;
         writeln!(f, "cross_call:\n  window: {}", show_duration(self.cross_call.window))?;
         writeln!(f, "  learning_window: {}", show_duration(self.cross_call.learning_window))?;
-        writeln!(f, "routes:")?;
         let templates: Vec<&str> = self.route_templates.iter().map(Template::as_str).collect();
-        list(f, "  ", "templates", &templates)?;
+        list(f, "", "route_templates", &templates)?;
         self.write_jwt(f)?;
         self.write_trust(f)?;
         write!(f, "{}", self.sinks)?;

@@ -29,7 +29,7 @@ pub(super) struct Raw {
     pub(super) policy: Text,
     pub(super) rules: Option<RawRules>,
     pub(super) cross_call: Option<RawCrossCall>,
-    pub(super) routes: Option<RawRoutes>,
+    pub(super) route_templates: List,
     pub(super) jwt: Option<RawJwt>,
     pub(super) trust: Option<RawTrust>,
     pub(super) sinks: Option<RawSinks>,
@@ -80,12 +80,6 @@ pub(super) struct RawRule {
 pub(super) struct RawCrossCall {
     pub(super) window: Text,
     pub(super) learning_window: Text,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawRoutes {
-    pub(super) templates: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

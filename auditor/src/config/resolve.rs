@@ -9,7 +9,7 @@ use super::{
     CommonFlags, Config, ConfigError, FileConfig, LiveFlags, Place, RuleConfig, ServeFlags,
     error::nearest,
     file,
-    raw::{List, Raw, RawCrossCall, RawRoutes, RawRule, RawTrust, Text},
+    raw::{List, Raw, RawCrossCall, RawRule, RawTrust, Text},
     sinks, value,
 };
 use crate::{judgement::Severity, policy::TrustSettings};
@@ -134,7 +134,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
         let (id, settings) = reader.rule(rule, known_rules)?;
         config.rules.insert(id, settings);
     }
-    reader.across(&mut config, &raw.cross_call.unwrap_or_default(), &raw.routes.unwrap_or_default())?;
+    reader.across(&mut config, &raw.cross_call.unwrap_or_default(), &raw.route_templates)?;
     let jwt = raw.jwt.unwrap_or_default();
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
     config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;
@@ -188,11 +188,11 @@ impl Reader<'_> {
         self.set(&mut to.expiry_warning, "trust.expiry_warning", &trust.expiry_warning, value::duration)
     }
 
-    fn across(&self, to: &mut Config, calls: &RawCrossCall, routes: &RawRoutes) -> Result<(), ConfigError> {
+    fn across(&self, to: &mut Config, calls: &RawCrossCall, templates: &List) -> Result<(), ConfigError> {
         self.set(&mut to.cross_call.window, "cross_call.window", &calls.window, value::window)?;
         let key = "cross_call.learning_window";
         self.set(&mut to.cross_call.learning_window, key, &calls.learning_window, value::duration)?;
-        let templates = self.list("routes.templates", &routes.templates, value::route_template)?;
+        let templates = self.list("route_templates", templates, value::route_template)?;
         overlay(&mut to.route_templates, templates);
         Ok(())
     }

@@ -53,7 +53,7 @@ rules:
   basic-credential: { severity: critical }
   plaintext-credential: { enabled: false }
 cross_call: { window: 2h, learning_window: 0s }
-routes: { templates: ["/tenants/{tenant}/orders/{id}"] }
+route_templates: ["/tenants/{tenant}/orders/{id}"]
 jwt:
   max_lifetime: 15m
   issuers:
@@ -76,14 +76,8 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
-    let limits = Limits {
-        connections: 1000,
-        buffered_bytes: 64 << 20,
-        series: 500,
-        edges: 50,
-        credentials: 70,
-        findings: 80,
-    };
+    let limits =
+        Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50, credentials: 70, findings: 80 };
     assert_eq!(config.limits, limits);
     assert_eq!(config.credentials.api_key_headers, ["x-key"]);
     assert_eq!(config.credentials.signature_headers, ["x-signed"]);
@@ -153,7 +147,7 @@ fn says_where_and_what_was_meant() {
         ("trust: {expiry_warning: soon}\n", ":1:25: trust.expiry_warning: `soon` is not a duration; "),
         ("trust: {bundle: [x]}\n", ":1:9: unknown key `bundle`; did you mean `bundles`?"),
         ("cross_call: {window: 0s}\n", ":1:22: cross_call.window: `0s` is too short"),
-        ("routes:\n  templates: [orders]\n", ":2:15: routes.templates: `orders` is not a route template; "),
+        ("route_templates: [orders]\n", ":1:19: route_templates: `orders` is not a route template; "),
         ("jwt: {max_lifetime: 0s}\n", ":1:21: jwt.max_lifetime: a lifetime of zero"),
         (
             "jwt:\n  issuers:\n    - {issuer: a, jwks_file: /nowhere/keys.json}\n",

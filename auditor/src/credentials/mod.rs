@@ -11,8 +11,8 @@
 mod authorization;
 mod certificate;
 mod claims;
-mod dpop;
 pub mod custom;
+mod dpop;
 pub mod extract;
 pub mod fingerprint;
 mod found;

@@ -15,6 +15,7 @@ use crate::{
         metrics::{Metrics, MetricsSink},
         report::Report,
     },
+    state::Snapshot,
 };
 
 /// The sinks of a pipeline.
@@ -98,8 +99,8 @@ impl Outputs {
         }
     }
 
-    /// About once a second: lets go of what has expired.
-    pub(super) fn tick(&mut self) {
+    /// About once a second: lets go of what has expired. `more` adds what else is to be saved to a snapshot.
+    pub(super) fn tick(&mut self, more: impl FnOnce(Snapshot) -> Snapshot) {
         // Neither writes anything, so neither can fail.
         if let Some(metrics) = &mut self.metrics {
             let _ = metrics.flush();
@@ -108,7 +109,7 @@ impl Outputs {
             let _ = report.flush();
         }
         if let Some(evidence) = &mut self.evidence {
-            evidence.tick(|snapshot| snapshot);
+            evidence.tick(more);
         }
     }
 
@@ -131,11 +132,11 @@ impl Outputs {
         self.writer.as_ref().map_or(0, Queue::dropped)
     }
 
-    /// Writes what there is. The report, how many judgements were dropped, and why writing ended early.
-    pub(super) fn finish(self) -> (Option<Report>, u64, Option<io::Error>) {
+    /// Writes what there is, and saves it together with what `more` adds. The report, how many judgements were dropped, and why writing ended early.
+    pub(super) fn finish(self, more: impl FnOnce(Snapshot) -> Snapshot) -> (Option<Report>, u64, Option<io::Error>) {
         let dropped = self.dropped();
         if let Some(evidence) = self.evidence {
-            evidence.finish(|snapshot| snapshot);
+            evidence.finish(more);
         }
         (self.report, dropped, self.writer.and_then(|writer| writer.finish().err()))
     }

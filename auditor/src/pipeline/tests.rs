@@ -242,7 +242,7 @@ fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
         judgement.destination.workload = Some(format!("service-{number}").into());
         outputs.judgement(judgement.clone());
     }
-    outputs.tick();
+    outputs.tick(|snapshot| snapshot);
     outputs.figures(&metrics);
     let page = metrics.render();
     let value = |line: &str| {
@@ -254,7 +254,7 @@ fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
     assert_eq!(value("auditor_evicted_total{kind=\"finding-groups\"}"), 19_900);
     let dropped = value("auditor_sink_dropped_total{sink=\"given\"}");
     drop(release);
-    let (report, ..) = outputs.finish();
+    let (report, ..) = outputs.finish(|snapshot| snapshot);
     assert_eq!(report.expect("gathered").total(), 20_000, "everything was judged");
     let given = given.0.lock().expect("not poisoned");
     let (events, lists): (Vec<_>, Vec<_>) = given.iter().partition(|item| matches!(item, Item::Event(_)));

@@ -53,8 +53,8 @@ use crate::{
 
 pub use self::{
     crosscall::{
-        CredentialState, EdgeState, Held, PeerState, Reach, Settings as CrossCallSettings, State as CrossCallState,
-        WorkloadState,
+        CredentialState, EdgeState, Held, PeerState, Reach, SECTION as CROSS_CALLS,
+        SECTION_VERSION as CROSS_CALLS_VERSION, Settings as CrossCallSettings, State as CrossCallState, WorkloadState,
     },
     routes::Template,
     settings::{RuleSettings, Settings, TrustSettings},

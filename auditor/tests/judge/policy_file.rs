@@ -165,7 +165,7 @@ fn a_recording_leaves_conditions_over_private_claims_undecided() {
 
 #[test]
 fn without_a_route_nothing_is_said_of_claims() {
-    for judge in [judge(), judge_by(ORDERS)] {
+    for mut judge in [judge(), judge_by(ORDERS)] {
         let judgement = judged(&mut judge, &with_token("GET /elsewhere", r#""iss":"x","aud":"y""#), OK);
         assert_eq!((judgement.verdict, rules(&judgement)), (Verdict::Authenticated, vec![]));
         assert_eq!(judgement.policy.route, None);
@@ -192,7 +192,10 @@ fn probes_and_scrapes_are_lesser_findings_unless_a_route_says_otherwise() {
         assert_eq!(rules(&judgement), [("unauthenticated-call", Severity::Low)], "{line}");
         assert!(judgement.policy.route.is_some_and(|name| name.starts_with("builtin:")));
     }
-    assert_eq!(rules(&judged(&mut judge(), &bare("POST /healthz"), OK)), [("unauthenticated-call", Severity::Critical)]);
+    assert_eq!(
+        rules(&judged(&mut judge(), &bare("POST /healthz"), OK)),
+        [("unauthenticated-call", Severity::Critical)]
+    );
     let mut strict = judge_by("version: 1\nroutes:\n  - {name: metrics, match: {path: /metrics}}\n");
     assert_eq!(rules(&judged(&mut strict, &bare("GET /metrics"), OK)), [("unauthenticated-call", Severity::High)]);
     assert_eq!(rules(&judged(&mut strict, &bare("GET /healthz"), OK)), [("unauthenticated-call", Severity::Low)]);
@@ -241,7 +244,8 @@ fn a_waiver_exempts_until_the_end_of_its_day() {
 
 #[test]
 fn a_waiver_of_one_rule_leaves_the_others() {
-    let mut judge = judge_by(&WAIVED.replace("EXPIRES", "2027-01-31").replace("unauthenticated-call", "basic-credential"));
+    let mut judge =
+        judge_by(&WAIVED.replace("EXPIRES", "2027-01-31").replace("unauthenticated-call", "basic-credential"));
     let request = "GET /jobs/x HTTP/1.1\r\nAuthorization: Basic YWxpY2U6aHVudGVyMg==\r\nX-Api-Key: 2YotnFZFEjr1zCsicMWpAA\r\n\r\n";
     let judgement = judged(&mut judge, request, OK);
     assert_eq!((judgement.verdict, rules(&judgement)), (Verdict::Weak, vec![("static-api-key", Severity::Medium)]));
@@ -300,7 +304,7 @@ fn conditions_see_what_a_call_has() {
         ("claims.tenant in [\"acme\", \"other\"]", with_token("GET /a", GOOD), true),
     ] {
         let policy = format!("version: 1\nroutes:\n  - name: all\n    when: '{when}'\n");
-        let judgement = judged(&judge_by(&policy), &request, OK);
+        let judgement = judged(&mut judge_by(&policy), &request, OK);
         let violated = rules(&judgement).iter().any(|(rule, _)| *rule == "policy-violation");
         assert_eq!(violated, !holds, "{when}: {:?} {:?}", judgement.findings, judgement.policy);
     }

@@ -16,7 +16,7 @@ pub(super) struct Peer {
     pub(super) sent_first: u32,
     pub(super) sent: u32,
     pub(super) received: u32,
-    /// Hash of method and path of the call it last sent it with.
+    /// Hash of method and last path segment of the call it last sent it with.
     sent_call: u32,
     /// The same of the call it was last sent it with.
     received_call: u32,

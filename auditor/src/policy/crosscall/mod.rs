@@ -8,8 +8,8 @@
 //! - A workload that was sent a credential and sends it on is no user of a secret of its own: it does not make the credential
 //!   `shared-credential`. A workload that is called at all counts as a user of a credential only [`SETTLED`] after it first
 //!   sent it: by then the call that brought it would have been seen.
-//! - A workload that sends a call on as it came (same credential, method and path) is a gateway. It is neither one of the
-//!   users of credentials nor one of the services they were sent to.
+//! - A workload that sends a call on as it came (same credential, method and last segment of the path) is a gateway. It is
+//!   neither one of the users of credentials nor one of the services they were sent to.
 //! - Unknown workloads never count, and a workload is its name: instances of one are one.
 
 mod credentials;
@@ -41,7 +41,7 @@ use crate::{
     judgement::{Finding, Outcome, Verdict},
 };
 
-pub use self::state::{CredentialState, EdgeState, PeerState, State, WorkloadState};
+pub use self::state::{CredentialState, EdgeState, PeerState, SECTION, SECTION_VERSION, State, WorkloadState};
 pub(super) use self::workloads::WorkloadId;
 
 /// How long a workload that may be passing on what it was sent is given until it counts as a user of a credential of its own;
@@ -204,7 +204,7 @@ impl CrossCall {
     fn credentials_of(&mut self, seen: &Seen<'_>, request: &Request, ends: Ends, findings: &mut Vec<Finding>) {
         // Who is refused did not show that the credential is one.
         let teaches = matches!(seen.outcome, Outcome::Accepted | Outcome::Failed);
-        let call = self.hash((&*request.method, &*request.path));
+        let call = self.hash((&*request.method, last_segment(&request.path)));
         let (mut shared, mut replayed) = (None, None);
         for credential in seen.credentials.iter().filter(|credential| checks::is_reusable(credential)) {
             let Some(key) = fingerprint(&credential.fingerprint) else { continue };
@@ -269,6 +269,11 @@ impl CrossCall {
         let hash = self.keys.hash_one((method, path)) as u32;
         hash
     }
+}
+
+/// What gateways leave of a path: they put prefixes before it and take them away (`/api/orders` is `/orders` to the service).
+fn last_segment(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 /// The workloads of which something holds, when they are more than one.

@@ -16,6 +16,11 @@ use super::{
 /// Longest name of a workload that is taken, bytes.
 const NAME_BYTES: usize = 256;
 
+/// Name of its section in the saved state.
+pub const SECTION: &str = "cross-calls";
+/// Version of that section.
+pub const SECTION_VERSION: u32 = 1;
+
 /// All of it. Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {

@@ -227,7 +227,10 @@ impl Route {
     }
 
     fn counting<'c>(&self, call: &Call<'c>) -> Vec<&'c Credential> {
-        call.credentials.iter().filter(|credential| checks::counts(credential, call.request, call.trusted_proxy)).collect()
+        call.credentials
+            .iter()
+            .filter(|credential| checks::counts(credential, call.request, call.trusted_proxy))
+            .collect()
     }
 
     /// The condition; it holds where it holds for one of the tokens.
