@@ -140,6 +140,7 @@ fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
             found.push(match event.what {
                 // Its first bytes are in what is told or in what is left of the part.
                 What::Tls(_) => format!("{at} Tls"),
+                What::Http2(_) => format!("{at} Http2"),
                 _ => format!("{at} {:?}", event.what),
             });
             let framing = match &event.what {

@@ -168,7 +168,7 @@ pub enum Put {
 
 /// Appends a field to a block, strings as they are or by the Huffman code.
 pub fn encode(block: &mut Vec<u8>, put: Put, name: &[u8], value: &[u8], huffman: bool) {
-    let mut string = |block: &mut Vec<u8>, text: &[u8]| {
+    let string = |block: &mut Vec<u8>, text: &[u8]| {
         let coded = huffman.then(|| huffman::encode(text));
         let bytes = coded.as_deref().unwrap_or(text);
         integer(block, u8::from(huffman) << 7, 7, bytes.len());

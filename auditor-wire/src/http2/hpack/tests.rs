@@ -127,7 +127,9 @@ fn integers_and_literals_of_the_rfc() {
 
 #[test]
 fn what_is_no_block_is_refused() {
-    for block in ["80", "be", "ff ff ff ff ff 7f", "40 05 61", "00", "7f 80", "41 81", "41 ff ff ff ff 0f", "3f ff ff ff ff ff"] {
+    for block in
+        ["80", "be", "ff ff ff ff ff 7f", "40 05 61", "00", "7f 80", "41 81", "41 ff ff ff ff 0f", "3f ff ff ff ff ff"]
+    {
         assert_eq!(decode(&mut Decoder::default(), &hex(block)), Err(Broken), "{block}");
     }
 }
