@@ -20,7 +20,7 @@ use std::{
 };
 
 use auditor_wire::{
-    exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason},
+    exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason, Version},
     segment::Timestamp,
     tls::Facts,
 };
@@ -86,7 +86,7 @@ impl Judge {
         }
         let on_node = checks::on_node(&call);
         let Attributed { observed: exchange, source, destination } = call;
-        let outcome = outcome(exchange.response.as_ref());
+        let outcome = outcome(&exchange);
         let handshake = exchange.tls.as_deref().map(|facts| self.handshake(facts, exchange.time));
         let Proven { mut credentials, proof, unknown, mut findings } =
             self.proven(&exchange, on_node, outcome, handshake.as_ref());
@@ -100,14 +100,11 @@ impl Judge {
             reporter: reporter(exchange.reporter),
             source,
             destination,
-            protocol: match exchange.request.as_ref().map(|request| request.minor_version) {
-                Some(0) => "http/1.0",
-                Some(_) => "http/1.1",
-                None => "unknown",
-            },
+            protocol: exchange.request.as_ref().map_or("unknown", protocol),
             request: exchange.request.map(request_facts),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
+                grpc_status: response.grpc_status(),
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
             }),
             transport: handshake.map_or(bare(Security::Plaintext), Handshake::into_transport),
@@ -271,17 +268,31 @@ fn verdict(proof: Proof, unknown: Option<UnknownReason>, request_seen: bool) -> 
     }
 }
 
-fn outcome(response: Option<&Response>) -> Outcome {
-    match response.map(|response| response.status) {
-        None => Outcome::Unanswered,
-        Some(100..=399) => Outcome::Accepted,
-        Some(401 | 403 | 407) => Outcome::Refused,
-        Some(_) => Outcome::Failed,
+/// A call of gRPC has the outcome of its own status (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>: 7 is permission
+/// denied, 16 unauthenticated), where that was seen.
+fn outcome(exchange: &Exchange) -> Outcome {
+    let grpc = exchange.request.as_ref().is_none_or(Request::is_grpc);
+    let code = exchange.response.as_ref().filter(|_| grpc).and_then(Response::grpc_status);
+    match (exchange.response.as_ref().map(|response| response.status), code) {
+        (None, _) => Outcome::Unanswered,
+        (Some(401 | 403 | 407), _) | (_, Some(7 | 16)) => Outcome::Refused,
+        (Some(100..=399), None | Some(0)) => Outcome::Accepted,
+        (Some(_), _) => Outcome::Failed,
+    }
+}
+
+/// The `protocol` of a call.
+fn protocol(request: &Request) -> &'static str {
+    match request.version {
+        _ if request.is_grpc() => "grpc",
+        Version::Http1(0) => "http/1.0",
+        Version::Http1(_) => "http/1.1",
+        Version::Http2 => "http/2",
     }
 }
 
 fn request_facts(request: Request) -> RequestFacts {
-    let route = route::route(&request.path);
+    let route = if request.is_grpc() { route::method(&request.path) } else { route::route(&request.path) };
     let plain = |name: &str| name.len() <= NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     RequestFacts {
         method: if plain(&request.method) { request.method } else { shown_within(&request.method, NAME_BYTES) },
