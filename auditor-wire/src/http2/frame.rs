@@ -73,7 +73,9 @@ impl Header {
             }
             PRIORITY => stream != 0 && length == 5 && flags == 0,
             RST_STREAM => stream != 0 && length == 4 && flags == 0,
-            SETTINGS => stream == 0 && length % 6 == 0 && length <= 600 && (flags == 0 || (flags == 1 && length == 0)),
+            SETTINGS => {
+                stream == 0 && length.is_multiple_of(6) && length <= 600 && (flags == 0 || (flags == 1 && length == 0))
+            }
             PUSH_PROMISE => stream != 0 && (5..=COMMON_LENGTH).contains(&length) && only(END_HEADERS | PADDED),
             PING => stream == 0 && length == 8 && only(1),
             GOAWAY => stream == 0 && (8..=COMMON_LENGTH).contains(&length) && flags == 0,
@@ -111,7 +113,7 @@ pub fn begins(segment: &[u8]) -> bool {
 #[must_use]
 pub fn begins_settings(bytes: &[u8]) -> Option<bool> {
     let expected = |at: usize, byte: u8| match at {
-        2 => byte % 6 == 0,
+        2 => byte.is_multiple_of(6),
         3 => byte == SETTINGS,
         _ => byte == 0,
     };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exchange::{Deviations, UnknownReason};
+use crate::exchange::{Deviations, Request, UnknownReason};
 use crate::http1::stream::Chunk;
 use crate::http2::frame;
 use crate::http2::head::{Fields, Kind};
@@ -210,7 +210,12 @@ impl Multiplex {
         }
         self.highest = stream;
         let (request, unknown) = fields.request(sequence);
-        let grpc = request.as_ref().is_some_and(crate::exchange::Request::is_grpc);
+        // Where the type is not known it may be gRPC.
+        let untyped = |request: &Request| request.head.values("content-type").next().is_none();
+        let grpc = match &request {
+            Some(request) => request.is_grpc() || (unknown.is_some() && untyped(request)),
+            None => true,
+        };
         let view = Box::new(ExchangeView {
             request,
             response: None,
@@ -245,8 +250,8 @@ impl Multiplex {
             Kind::Request | Kind::Other => None,
         };
         let Some(waiting) = self.waiting.get_mut(&stream) else {
-            if status.is_some() {
-                self.unasked(fields, stream, (time, sequence), views);
+            if status.is_some() && self.unasked(stream, time) {
+                self.response(fields, ends, stream, (time, sequence), views);
             }
             return;
         };
@@ -263,7 +268,13 @@ impl Multiplex {
         if status.is_none() {
             return self.finish(stream, None, unknown.or(Some(UnknownReason::Malformed)), views);
         }
-        let open = waiting.grpc && !ends && fields.grpc_status().is_none();
+        let statusless = waiting.grpc && fields.grpc_status().is_none();
+        if statusless && ends && unknown.is_some() {
+            // Of fields that are not known the status may be one.
+            return self.finish(stream, None, unknown, views);
+        }
+        let open = statusless && !ends;
+        waiting.missed = false;
         waiting.response = Some(Box::new((fields, time, sequence)));
         if !open {
             self.finish(stream, None, None, views);
@@ -272,24 +283,29 @@ impl Multiplex {
         }
     }
 
-    /// A response whose request was not seen.
-    fn unasked(&mut self, fields: Fields, stream: u32, (time, sequence): (Timestamp, u32), views: &mut Vec<View>) {
-        let Some((from, to, reason)) = self.missed else { return };
-        if !(from..to).contains(&stream) {
-            return;
+    /// A response to a request that was not seen; whether it may have been missed.
+    fn unasked(&mut self, stream: u32, time: Timestamp) -> bool {
+        let Some((.., reason)) = self.missed.filter(|(from, to, _)| (*from..*to).contains(&stream)) else {
+            return false;
+        };
+        if self.waiting.len() >= MOST_WAITING {
+            return false;
         }
-        self.calls = true;
-        views.push(View::Exchange(Box::new(ExchangeView {
+        let view = Box::new(ExchangeView {
             request: None,
-            response: fields.response(sequence, None),
+            response: None,
             time,
             duration: None,
             unknown: Some(reason),
             deviations: Deviations::default(),
             sender: None,
             request_sequence: None,
-            response_sequence: Some(sequence),
-        })));
+            response_sequence: None,
+        });
+        let before = self.highest;
+        self.wait(stream, Waiting::new(view, true));
+        self.highest = before;
+        true
     }
 
     fn wait(&mut self, stream: u32, waiting: Waiting) {
@@ -304,9 +320,11 @@ impl Multiplex {
         let Some(waiting) = self.waiting.remove(&stream) else { return };
         self.bytes -= waiting.counted;
         let Waiting { mut view, response, missed, .. } = waiting;
-        match response.map(|response| *response) {
+        // What was missed may have been the status of gRPC.
+        match response.filter(|_| !missed || code.is_some()).map(|response| *response) {
             Some((fields, time, sequence)) => {
-                view.duration = Some(Duration::from_nanos(time.0.saturating_sub(view.time.0)));
+                let since = view.request_sequence.map(|_| time.0.saturating_sub(view.time.0));
+                view.duration = since.map(Duration::from_nanos);
                 view.response = fields.response(sequence, code);
                 view.response_sequence = Some(sequence);
             }

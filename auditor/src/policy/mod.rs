@@ -271,7 +271,8 @@ fn verdict(proof: Proof, unknown: Option<UnknownReason>, request_seen: bool) -> 
 /// A call of gRPC has the outcome of its own status (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>: 7 is permission
 /// denied, 16 unauthenticated), where that was seen.
 fn outcome(exchange: &Exchange) -> Outcome {
-    let grpc = exchange.request.as_ref().is_none_or(Request::is_grpc);
+    // Of a head that is not known whole the type may be what is missing.
+    let grpc = exchange.unknown.is_some() || exchange.request.as_ref().is_none_or(Request::is_grpc);
     let code = exchange.response.as_ref().filter(|_| grpc).and_then(Response::grpc_status);
     match (exchange.response.as_ref().map(|response| response.status), code) {
         (None, _) => Outcome::Unanswered,

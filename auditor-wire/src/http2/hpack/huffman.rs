@@ -100,7 +100,7 @@ pub(crate) fn encode(bytes: &[u8]) -> Vec<u8> {
         bits &= (1 << count) - 1;
     }
     if count > 0 {
-        encoded.push((bits << (8 - count) & 0xff) as u8 | (0xff >> count) as u8);
+        encoded.push((bits << (8 - count) & 0xff) as u8 | 0xff_u8 >> count);
     }
     encoded
 }

@@ -193,7 +193,7 @@ pub fn encode_size(block: &mut Vec<u8>, size: usize) {
 
 fn integer(block: &mut Vec<u8>, pattern: u8, prefix: u8, value: usize) {
     let mask = (1_usize << prefix) - 1;
-    let low = |value: usize| (value & 0xff) as u8;
+    let low = |value: usize| value.to_le_bytes()[0];
     if value < mask {
         return block.push(pattern | low(value));
     }
