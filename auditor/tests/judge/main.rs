@@ -7,6 +7,7 @@ mod canary;
 mod certificates;
 mod connections;
 mod extraction;
+mod http2;
 mod inside_tls;
 mod rules;
 mod tls;
