@@ -11,6 +11,10 @@ pub const MAP_SOCKETS: &str = "SOCKETS";
 pub const MAP_TLS_EGRESS: &str = "TLS_EGRESS";
 /// Map: program array whose only entry is [`PROGRAM_TLS_INGRESS`].
 pub const MAP_TLS_INGRESS: &str = "TLS_INGRESS";
+/// Map: program array whose only entry is [`PROGRAM_HTTP2_EGRESS`].
+pub const MAP_HTTP2_EGRESS: &str = "HTTP2_EGRESS";
+/// Map: program array whose only entry is [`PROGRAM_HTTP2_INGRESS`].
+pub const MAP_HTTP2_INGRESS: &str = "HTTP2_INGRESS";
 
 /// Program: `cgroup_skb/egress` on the cgroup2 root.
 pub const PROGRAM_EGRESS: &str = "observe_egress";
@@ -20,6 +24,10 @@ pub const PROGRAM_INGRESS: &str = "observe_ingress";
 pub const PROGRAM_TLS_EGRESS: &str = "tls_egress";
 /// Program: follows a TLS connection on the way in; tail-called by [`PROGRAM_INGRESS`] and itself.
 pub const PROGRAM_TLS_INGRESS: &str = "tls_ingress";
+/// Program: follows an HTTP/2 connection on the way out; tail-called by [`PROGRAM_EGRESS`] and itself.
+pub const PROGRAM_HTTP2_EGRESS: &str = "http2_egress";
+/// Program: follows an HTTP/2 connection on the way in; tail-called by [`PROGRAM_INGRESS`] and itself.
+pub const PROGRAM_HTTP2_INGRESS: &str = "http2_ingress";
 /// Program: `iter/task_file`, lists the sockets that exist at start.
 pub const PROGRAM_SOCKETS: &str = "list_sockets";
 

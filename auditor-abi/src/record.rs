@@ -69,7 +69,7 @@ pub const CLASS_SHORT: u8 = 3;
 /// Bytes of a TLS connection, of the first [`TLS_COPIED`] of its direction; a socket that was met in the middle of one is muted
 /// at once.
 pub const CLASS_TLS: u8 = 4;
-/// HTTP/2 connection preface; the socket is muted after it.
+/// Bytes of an HTTP/2 connection: all but the payloads of larger DATA frames (RFC 9113 section 6.1).
 pub const CLASS_HTTP2: u8 = 5;
 /// No payload: FIN or RST.
 pub const CLASS_END: u8 = 6;

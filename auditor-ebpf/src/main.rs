@@ -8,6 +8,7 @@ mod clamp;
 mod emit;
 mod globals;
 mod hooks;
+mod http2;
 mod maps;
 mod observe;
 mod owner;

@@ -31,6 +31,19 @@ pub static TLS_EGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 pub static TLS_INGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+/// The program that follows HTTP/2 connections on the way out.
+#[map]
+pub static HTTP2_EGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The same on the way in.
+#[map]
+pub static HTTP2_INGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// [`Socket::followed`]: TLS.
+pub const TLS: u32 = 1;
+/// HTTP/2.
+pub const HTTP2: u32 = 2;
+
 /// What is remembered of a socket; freed with it by the kernel.
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
@@ -42,9 +55,9 @@ pub struct Socket {
     /// 1 when nothing more is wanted of a direction; when it is 1 for both the socket is muted. First, because for most packets it
     /// is all that is read: it shares a cache line with what the kernel reads to find it (`struct bpf_local_storage_elem`).
     pub quiet: [u32; 2],
-    /// 1 once TLS has been recognised.
-    pub tls: u32,
-    /// 1 once a head has been seen.
+    /// [`TLS`] or [`HTTP2`] once that has been recognised.
+    pub followed: u32,
+    /// 1 once a head has been seen; 2 while the last of a response was of status 101.
     pub http: u32,
     /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
     pub kernel_sock: u64,
@@ -72,6 +85,35 @@ pub struct Socket {
     pub fresh: u32,
     /// How far the TLS records of each direction have been followed.
     pub walks: [Walk; 2],
+    /// How far the HTTP/2 frames of each direction have been followed.
+    pub frames: [Frames; 2],
+}
+
+/// How far the HTTP/2 frames of one direction have been followed. Sequence numbers, but for what is said otherwise.
+#[repr(C)]
+pub struct Frames {
+    /// 1 while the position is known.
+    pub begun: u32,
+    /// The next byte of a frame's header.
+    pub next: u32,
+    /// 1 when what comes before that is wanted.
+    pub wanted: u32,
+    /// Bytes of that header that came in earlier segments.
+    pub held: u32,
+    /// Those bytes, and room for what the verifier takes for possible: fifteen bytes read behind fifteen that are held.
+    pub header: [u32; 8],
+    /// First byte of what was found to be wanted in the packet at hand.
+    pub from: u32,
+    /// The byte behind it.
+    pub to: u32,
+    /// 1 when it goes on, as far as is known.
+    pub open: u32,
+    /// First byte of a hole that was passed over.
+    pub hole: u32,
+    /// The byte behind it.
+    pub behind_hole: u32,
+    /// Packets since the position was last known.
+    pub astray: u32,
 }
 
 /// How far the TLS records of one direction have been followed.

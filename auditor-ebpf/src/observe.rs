@@ -14,7 +14,7 @@ use aya_ebpf::{
 
 use crate::{
     emit::{Observed, emit},
-    globals,
+    globals, http2,
     maps::{self, Socket, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},
@@ -25,6 +25,8 @@ use crate::{
 const LISTEN: u32 = 10;
 /// Segments without a head, in one direction, after which a connection seen from its start is taken for another protocol.
 const MISSES: u32 = 4;
+/// [`Socket::http`] after a response with status 101.
+const SWITCHED: u32 = 2;
 /// Bytes copied of a TLS connection that was met in its middle: a record header.
 const TLS_MIDDLE: u32 = 5;
 
@@ -39,8 +41,8 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
         if socket.quiet[half] != 0 {
             return;
         }
-        if socket.tls != 0 {
-            return tls::call(skb, direction);
+        if socket.followed != 0 {
+            return go_on(skb, socket.followed, direction);
         }
     }
     let Some(sk) = packet::tcp_socket(skb) else { return };
@@ -69,11 +71,11 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let (class, wanted) = if headers.payload_length == 0 {
         (sniff::NOTHING, 0)
     } else {
-        let sniffed = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
-        decide(socket, half, sniffed, &headers)
+        let (sniffed, behind) = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
+        decide(socket, half, sniffed, behind, &headers)
     };
-    if socket.tls != 0 {
-        return tls::call(skb, direction);
+    if socket.followed != 0 {
+        return go_on(skb, socket.followed, direction);
     }
     // The end of the stream may come alone or with the end of a body.
     let ends = class == sniff::NOTHING && headers.flags & (FIN | RST) != 0 && socket.http != 0;
@@ -86,6 +88,12 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
     emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted, 0);
+}
+
+/// Goes on in the program that follows the connection.
+#[inline(always)]
+fn go_on(skb: *mut __sk_buff, followed: u32, direction: u8) {
+    if followed == maps::TLS { tls::call(skb, direction) } else { http2::call(skb, direction) }
 }
 
 /// A socket's first packet with payload (or its end).
@@ -111,7 +119,7 @@ fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
 
 /// The class of a segment and how much of it is wanted; class `NOTHING` when none of it.
 #[inline(always)]
-fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (u8, u32) {
+fn decide(socket: &mut Socket, half: usize, sniffed: u8, behind: u32, headers: &Headers) -> (u8, u32) {
     let length = headers.payload_length;
     match sniffed {
         CLASS_REQUEST | CLASS_RESPONSE | CLASS_SHORT => {
@@ -121,7 +129,8 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (
                 globals::load(&globals::REQUEST_BUDGET)
             };
             if sniffed != CLASS_SHORT {
-                socket.http = 1;
+                let switches = sniffed == CLASS_RESPONSE && behind == sniff::SWITCHES;
+                socket.http = if switches { SWITCHED } else { 1 };
             } else if socket.budget[half] > 0 {
                 return continuation(socket, half, length);
             }
@@ -129,19 +138,19 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (
             (sniffed, length.min(budget))
         }
         // Before the budget: what is under way may be a PROXY header, or another protocol's word that asks for TLS.
-        CLASS_TLS if socket.http == 0 => follow_tls(socket),
+        CLASS_TLS if socket.http == 0 => follow(socket, maps::TLS),
+        // A body may begin like this, too: between requests of HTTP/1 it is believed only where the server agreed to it.
+        CLASS_HTTP2 if socket.http == 0 || socket.http == SWITCHED => follow(socket, maps::HTTP2),
         _ if socket.budget[half] > 0 => continuation(socket, half, length),
         _ if socket.http != 0 => (sniff::NOTHING, 0),
-        sniff::TLS_MIDDLE if socket.fresh != 0 => follow_tls(socket),
+        sniff::TLS_MIDDLE if socket.fresh != 0 => follow(socket, maps::TLS),
         sniff::TLS_MIDDLE => {
             socket.mute();
             (CLASS_TLS, length.min(TLS_MIDDLE))
         }
-        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow_tls(socket),
-        CLASS_HTTP2 => {
-            socket.mute();
-            (CLASS_HTTP2, length.min(24))
-        }
+        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow(socket, maps::TLS),
+        sniff::SETTINGS if socket.misses[half] == 0 => follow(socket, maps::HTTP2),
+        sniff::FRAMES if socket.fresh == 0 && socket.misses[half] < MISSES => follow(socket, maps::HTTP2),
         _ => {
             socket.misses[half] += 1;
             if socket.fresh == 0 || socket.misses[half] < MISSES {
@@ -153,10 +162,10 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, headers: &Headers) -> (
     }
 }
 
-/// The connection is TLS from here on: another program follows it.
+/// The connection is TLS or HTTP/2 from here on: another program follows it.
 #[inline(always)]
-fn follow_tls(socket: &mut Socket) -> (u8, u32) {
-    socket.tls = 1;
+fn follow(socket: &mut Socket, what: u32) -> (u8, u32) {
+    socket.followed = what;
     (sniff::NOTHING, 0)
 }
 

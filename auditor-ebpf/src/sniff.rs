@@ -16,16 +16,23 @@ pub const TLS_MIDDLE: u8 = 0xfe;
 /// Less than four bytes, which begin like a TLS handshake.
 pub const TLS_SHORT: u8 = 0xfd;
 
+/// An HTTP/2 SETTINGS frame, with which a server may begin (RFC 9113 section 3.4).
+pub const SETTINGS: u8 = 0xfc;
+/// What begins like another HTTP/2 frame: on a connection that was not seen from its start, its middle.
+pub const FRAMES: u8 = 0xfb;
+/// What follows `HTTP/1.1` in the response after which the client may go on with HTTP/2.
+pub const SWITCHES: u32 = u32::from_le_bytes(*b" 101");
+
 /// Words that are looked at: the longest registered method and its space fit.
 const WORDS: usize = 3;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// The class of a segment by its first bytes.
+/// The class of a segment by its first bytes, and the four bytes behind the eighth.
 #[inline(always)]
-pub fn sniff(skb: *mut __sk_buff, offset: u32, length: u32) -> u8 {
+pub fn sniff(skb: *mut __sk_buff, offset: u32, length: u32) -> (u8, u32) {
     let (words, known) = load(skb, offset, length);
-    if known == 0 { NOTHING } else { classify(words, known) }
+    if known == 0 { (NOTHING, 0) } else { (classify(words, known), words[1] as u32) }
 }
 
 /// The first bytes as little-endian words, zero beyond those that are known. A read's size must be a constant, so a short
@@ -72,6 +79,9 @@ pub fn classify(words: [u64; WORDS], known: u32) -> u8 {
     if known >= 8 && first == u64::from_le_bytes(*b"PRI * HT") {
         return CLASS_HTTP2;
     }
+    if first as u8 == 0 {
+        return if known >= 8 { frame(first) } else { NOTHING };
+    }
     if first as u8 == b'\r' || first as u8 == b'\n' {
         return CLASS_SHORT;
     }
@@ -87,6 +97,32 @@ pub fn classify(words: [u64; WORDS], known: u32) -> u8 {
 
 /// Content type of a TLS handshake (RFC 8446 section 5.1).
 pub const HANDSHAKE: u8 = 22;
+
+/// Whether a segment may begin with an HTTP/2 frame.
+#[inline(always)]
+pub fn begins_frame(first: u64) -> bool {
+    first as u8 == 0 && frame(first) != NOTHING
+}
+
+/// The class of what begins with zero: most HTTP/2 frames do, being shorter than 64 KiB (RFC 9113 section 4.1). Of the nine bytes
+/// of a frame's header the last is not looked at.
+#[inline(always)]
+fn frame(first: u64) -> u8 {
+    let [_, high, low, kind, flags, stream @ ..] = first.to_le_bytes();
+    let length = u32::from(high) << 8 | u32::from(low);
+    let connection = stream[0] | stream[1] | stream[2] == 0;
+    let fits = match kind {
+        0 => length != 0 && length <= 16_384 && flags & !0x09 == 0,
+        1 => length != 0 && length <= 16_384 && flags & !0x2d == 0,
+        3 | 8 => length == 4 && flags == 0,
+        4 if connection && length % 6 == 0 && length <= 600 && flags == 0 => return SETTINGS,
+        4 => connection && length == 0 && flags == 1,
+        6 => length == 8 && connection,
+        7 => length >= 8 && connection,
+        _ => false,
+    };
+    if fits && stream[0] == 0 { FRAMES } else { NOTHING }
+}
 
 /// The text form of a PROXY header (HAProxy's PROXY protocol, section 2.1): what follows it is another protocol, told later. The
 /// binary form begins with an empty line and so is let through as one.

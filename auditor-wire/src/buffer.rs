@@ -9,6 +9,10 @@ pub(crate) struct SecretBuffer {
 }
 
 impl SecretBuffer {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)) }
+    }
+
     pub(crate) fn push(&mut self, more: &[u8]) {
         let needed = self.bytes.len() + more.len();
         if needed > self.bytes.capacity() {

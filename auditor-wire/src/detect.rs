@@ -1,6 +1,8 @@
 //! What a stream's first bytes begin. It looks at a prefix and keeps nothing; it is biased towards [`Guess::Other`]: what it calls
 //! HTTP has a whole start line with an HTTP version in it.
 
+use crate::http2;
+
 /// Longest method that is believed (the longest registered one, `UPDATEREDIRECTREF`, has 17).
 const LONGEST_METHOD: usize = 32;
 
@@ -10,7 +12,7 @@ const LONGEST_RECORD: u16 = (1 << 14) + 2048;
 /// What bytes begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guess {
-    /// The HTTP/2 connection preface (RFC 9113 section 3.4).
+    /// HTTP/2: the client's connection preface, or the SETTINGS frame that a server may send before it (RFC 9113 section 3.4).
     Http2,
     /// Too few bytes to tell.
     More,
@@ -29,6 +31,11 @@ pub enum Guess {
 pub fn guess(bytes: &[u8]) -> Guess {
     match bytes {
         [] => Guess::More,
+        [0, ..] => match http2::frame::begins_settings(bytes) {
+            None => Guess::More,
+            Some(true) => Guess::Http2,
+            Some(false) => Guess::Other,
+        },
         [0x16, rest @ ..] => match rest {
             [] | [3] => Guess::More,
             [3, 0..=4, ..] => Guess::Tls,
@@ -161,7 +168,7 @@ mod tests {
 
     #[test]
     fn tells_what_bytes_begin() {
-        let cases: [(&[u8], Guess); 28] = [
+        let cases: [(&[u8], Guess); 31] = [
             (&[0x17, 3, 3, 0], Guess::More),
             (&[0x17, 3, 3, 0, 19], Guess::Tls),
             (&[0x15, 3, 3, 0x48, 1], Guess::Other),
@@ -190,6 +197,9 @@ mod tests {
             (&[0x16, 3], Guess::More),
             (&[0x16, 3, 1, 2, 0], Guess::Tls),
             (&[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f], Guess::Other),
+            (&[0, 0, 12, 4, 0, 0, 0, 0], Guess::More),
+            (&[0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 3], Guess::Http2),
+            (&[0, 0, 12, 4, 0, 0, 0, 0, 1, 0, 3], Guess::Other),
         ];
         for (bytes, expected) in cases {
             assert_eq!(guess(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));

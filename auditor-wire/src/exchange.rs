@@ -42,7 +42,9 @@ pub enum UnknownReason {
     ResumedTls,
     /// The wire does not tell what the client proved at the TLS layer, or whether that was accepted.
     UndeterminedTls,
-    /// HTTP/2, not read yet.
+    /// Header fields that stand in a part of HPACK's table which is not known (RFC 7541 section 2.3).
+    HpackLost,
+    /// HTTP/2 whose frames could not be followed.
     Http2,
     /// The head is not HTTP, or not in a way that all servers would read the same.
     Malformed,
@@ -122,12 +124,21 @@ pub struct Request {
     pub query: Option<Zeroizing<String>>,
     /// Userinfo of an absolute-form target (`user:password@`); a secret.
     pub userinfo: Option<Zeroizing<String>>,
-    /// HTTP/1 minor version.
-    pub minor_version: u8,
+    /// Version of HTTP.
+    pub version: Version,
     /// Headers.
     pub head: Head,
     /// TCP sequence number of the head's first byte: equal at both ends of the connection.
     pub sequence: u32,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1, by its minor version.
+    Http1(u8),
+    /// HTTP/2. The head has the form that HTTP/1.1 gives it.
+    Http2,
 }
 
 /// A response's head.
@@ -135,7 +146,7 @@ pub struct Request {
 pub struct Response {
     /// Final status code: 1xx other than 101 are passed over.
     pub status: u16,
-    /// Headers; empty when the head was cut.
+    /// Headers; empty when the head was cut. Of HTTP/2's trailers `grpc-status` is among them.
     pub head: Head,
     /// TCP sequence number of the head's first byte: equal at both ends of the connection.
     pub sequence: u32,
@@ -165,7 +176,7 @@ pub struct Deviations {
 pub enum Protocol {
     /// TLS, and what the wire shows of it.
     Tls(Box<tls::Facts>),
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2 of which no call could be read.
     Http2,
     /// An HTTP/1 connection that became something else (101 or CONNECT): the call itself is an [`Exchange`].
     Upgraded,
@@ -228,6 +239,28 @@ impl Head {
     }
 }
 
+impl Request {
+    /// Whether it is a call of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), whose outcome is told behind
+    /// the response's body.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        const TYPE: &[u8] = b"application/grpc";
+        self.version == Version::Http2
+            && self.head.values("content-type").any(|value| {
+                let rest = value.split_at_checked(TYPE.len()).filter(|(kind, _)| kind.eq_ignore_ascii_case(TYPE));
+                rest.is_some_and(|(_, rest)| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
+            })
+    }
+}
+
+impl Response {
+    /// The status of a gRPC call, where it was seen.
+    #[must_use]
+    pub fn grpc_status(&self) -> Option<u16> {
+        self.head.values("grpc-status").find_map(|value| std::str::from_utf8(value).ok()?.parse().ok())
+    }
+}
+
 impl std::fmt::Debug for Head {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names = self.headers().map(|(name, _)| String::from_utf8_lossy(name).into_owned());
@@ -243,7 +276,7 @@ impl std::fmt::Debug for Request {
             .field("path", &self.path)
             .field("query", &self.query.as_ref().map(|_| "..."))
             .field("userinfo", &self.userinfo.as_ref().map(|_| "..."))
-            .field("minor_version", &self.minor_version)
+            .field("version", &self.version)
             .field("head", &self.head)
             .field("sequence", &self.sequence)
             .finish()
@@ -260,6 +293,7 @@ impl UnknownReason {
             Self::Encrypted => "encrypted",
             Self::Gap => "gap",
             Self::HeadTruncated => "head-truncated",
+            Self::HpackLost => "hpack-lost",
             Self::Http2 => "http2",
             Self::Malformed => "malformed",
             Self::MidStream => "mid-stream",

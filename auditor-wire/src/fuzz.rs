@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::exchange::Observation;
 use crate::http1::framing::{self, Framing};
 use crate::http1::stream::{Chunk, Kind, Parser, What};
+use crate::http2::{self, head::Kind as Message};
 use crate::limits::Limits;
 use crate::packet::{self, LinkType};
 use crate::segment::{Class, Direction, Endpoints, Segment, SocketId, Timestamp};
@@ -75,6 +76,57 @@ pub fn http1(data: &[u8]) {
     assert_eq!(whole, split, "parts of {part} bytes");
 }
 
+/// Target `http2`: the first byte is how many bytes each part has, the second whose stream it is and from where, the rest is the
+/// stream. Any split yields the same events, and no more is held than may be.
+///
+/// # Panics
+/// When the events differ, or more is held.
+pub fn http2(data: &[u8]) {
+    let [part, kind, stream @ ..] = data else { return };
+    let parts = usize::from(*part).max(1);
+    let whole = frames(*kind, stream, stream.len().max(1));
+    // Where the position is not known it is found at the begin of a part.
+    if kind % 3 != 2 && whole.iter().all(|event| !event.ends_with("Lost")) {
+        assert_eq!(whole, frames(*kind, stream, parts), "parts of {part} bytes");
+    } else {
+        frames(*kind, stream, parts);
+    }
+}
+
+/// Events of a direction of HTTP/2 in parts, as text without values.
+fn frames(kind: u8, stream: &[u8], part: usize) -> Vec<String> {
+    const LIMIT: usize = 2048;
+    // A table, a frame, a block and the fields of one.
+    const MOST: usize = 4 * (64 << 10) + 4 * LIMIT;
+    let mut parser = match kind % 3 {
+        0 => http2::stream::Parser::client(),
+        1 => http2::stream::Parser::server(),
+        _ => http2::stream::Parser::astray(),
+    };
+    let mut found = Vec::new();
+    let mut sequence = u32::MAX - 100;
+    for bytes in stream.chunks(part) {
+        let mut chunk = Chunk { bytes, sequence, time: Timestamp(0), begins: true };
+        while let Some(event) = parser.data(&mut chunk, LIMIT) {
+            assert!(parser.buffered() <= MOST, "{} bytes held", parser.buffered());
+            found.push(format!("{} {} {:?}", event.sequence, event.stream, event.what));
+            if let http2::stream::What::Block(fields, _) = event.what {
+                let status = fields.grpc_status();
+                match fields.kind() {
+                    Message::Response(_) => assert!(fields.response(event.sequence, status).is_some()),
+                    Message::Request | Message::Other => {
+                        let (request, unknown) = fields.request(event.sequence);
+                        assert!(request.is_some() || unknown.is_some());
+                    }
+                }
+            }
+        }
+        assert!(parser.buffered() <= MOST, "{} bytes held", parser.buffered());
+        sequence = sequence.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    }
+    found
+}
+
 /// Target `tls`: the input is a list of things that happen on a connection, 4 bytes each: what and on which side, a content type,
 /// a number. Bytes are taken from the input, records and passed-over bodies are made up.
 ///
@@ -140,6 +192,7 @@ fn events(kind: Option<Kind>, stream: &[u8], part: usize) -> Vec<String> {
             found.push(match event.what {
                 // Its first bytes are in what is told or in what is left of the part.
                 What::Tls(_) => format!("{at} Tls"),
+                What::Http2(_) => format!("{at} Http2"),
                 _ => format!("{at} {:?}", event.what),
             });
             let framing = match &event.what {
@@ -272,6 +325,7 @@ mod tests {
         corpus("packet").iter().for_each(|input| super::packet(input));
         corpus("reassembly").iter().for_each(|input| super::reassembly(input));
         corpus("http1").iter().for_each(|input| super::http1(input));
+        corpus("http2").iter().for_each(|input| super::http2(input));
         corpus("tls").iter().for_each(|input| super::tls(input));
     }
 
@@ -289,6 +343,11 @@ mod tests {
         #[test]
         fn sessions_near_the_corpus_hold_the_invariants(input in mutated("tls")) {
             super::tls(&input);
+        }
+
+        #[test]
+        fn frames_near_the_corpus_hold_the_invariants(input in mutated("http2")) {
+            super::http2(&input);
         }
 
         #[test]

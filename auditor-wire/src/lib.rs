@@ -8,6 +8,7 @@ pub mod exchange;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http1;
+pub mod http2;
 pub mod limits;
 pub mod packet;
 pub mod reassembly;

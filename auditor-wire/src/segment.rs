@@ -79,7 +79,7 @@ pub enum Class {
     /// The header of a TLS record whose body is not copied; no payload when the segment is there for what it says of the
     /// connection.
     TlsHeader,
-    /// The HTTP/2 connection preface.
+    /// Bytes of an HTTP/2 connection; larger bodies are not copied.
     Http2,
     /// First bytes of a connection in no known protocol.
     Other,

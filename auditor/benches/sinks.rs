@@ -59,7 +59,7 @@ fn judgements() -> Vec<Judgement> {
                 route: "/items/{id}".into(),
                 header_names: soft.then(|| "host,user-agent,accept".into()),
             }),
-            response: Some(ResponseFacts { status: 200, duration_seconds: Some(0.002) }),
+            response: Some(ResponseFacts { status: 200, grpc_status: None, duration_seconds: Some(0.002) }),
             transport: Transport { security: Security::Plaintext, tls: None },
             credentials: if soft { Vec::new() } else { vec![credential()] },
             verdict: if soft { Verdict::Unauthenticated } else { Verdict::Authenticated },

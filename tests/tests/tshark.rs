@@ -22,6 +22,9 @@ use auditor_tests::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Port of the server in `http2.pcapng`.
+const HTTP2_PORT: u16 = 20416;
+
 /// Captures in which the two differ, and why the auditor is right.
 const DIFFERENCES: &[(&str, &str)] = &[
     // tshark looks for HTTP on a port it does not know in the first segment alone, and that one holds a single byte.
@@ -69,12 +72,24 @@ impl Calls {
 /// What tshark says. It separates several messages in one packet by a character no head holds.
 fn by_tshark(file: &Path, ports: &[u16]) -> Result<Calls> {
     let mut command = Command::new(program("tshark")?);
-    command.arg("-r").arg(file).args(["-Y", "http.request or http.response", "-T", "fields"]);
+    let heads = "http.request or http.response or http2.headers.method or http2.headers.status";
+    command.arg("-r").arg(file).args(["-Y", heads, "-T", "fields"]);
     command.args(["-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=\u{1}"]);
     // Ports it does not know it looks at only while they look like what it knows.
     command.args(ports.iter().flat_map(|port| ["-d".to_owned(), format!("tcp.port=={port},http")]));
-    let fields =
-        ["tcp.srcport", "tcp.dstport", "http.request.method", "http.request.uri", "http.host", "http.response.code"];
+    command.args(["-d", &format!("tcp.port=={HTTP2_PORT},http2")]);
+    let fields = [
+        "tcp.srcport",
+        "tcp.dstport",
+        "http.request.method",
+        "http.request.uri",
+        "http.host",
+        "http.response.code",
+        "http2.headers.method",
+        "http2.headers.path",
+        "http2.headers.authority",
+        "http2.headers.status",
+    ];
     command.args(fields.iter().flat_map(|field| ["-e", field]));
     let mut calls = Calls::default();
     for line in output(&mut command)?.lines() {
@@ -83,12 +98,14 @@ fn by_tshark(file: &Path, ports: &[u16]) -> Result<Calls> {
         let port = |cell: usize| cells[cell][0].parse::<u16>().with_context(|| format!("no port in {line:?}"));
         let (source, destination) = (port(0)?, port(1)?);
         let filled = |cell: usize| cells[cell].iter().copied().filter(|text| !text.is_empty());
-        for (number, (method, target)) in filled(2).zip(filled(3)).enumerate() {
-            let host = cells[4].get(number).copied().unwrap_or_default();
-            calls.request((source, destination), method, target, host);
-        }
-        for status in filled(5) {
-            calls.status((destination, source), status.parse()?);
+        for first in [2, 6] {
+            for (number, (method, target)) in filled(first).zip(filled(first + 1)).enumerate() {
+                let host = cells[first + 2].get(number).copied().unwrap_or_default();
+                calls.request((source, destination), method, target, host);
+            }
+            for status in filled(first + 3) {
+                calls.status((destination, source), status.parse()?);
+            }
         }
     }
     Ok(calls.sorted())

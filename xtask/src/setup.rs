@@ -25,6 +25,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
+    ("nghttpd", "nghttp2-server"),
     ("taskset", "util-linux"),
     ("tshark", "tshark"),
     ("ip", "iproute2"),

@@ -3,7 +3,7 @@
 use auditor_abi::record::{EGRESS, INGRESS};
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 
-use crate::{observe::observe, tls::follow};
+use crate::{http2, observe::observe, tls::follow};
 
 /// The packet passes, always.
 const PASS: i32 = 1;
@@ -33,5 +33,19 @@ pub fn tls_egress(context: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn tls_ingress(context: SkBuffContext) -> i32 {
     follow(context.skb.skb, INGRESS);
+    PASS
+}
+
+/// Goes on with a packet of an HTTP/2 connection.
+#[cgroup_skb(egress)]
+pub fn http2_egress(context: SkBuffContext) -> i32 {
+    http2::follow(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// Goes on with a packet of an HTTP/2 connection.
+#[cgroup_skb(ingress)]
+pub fn http2_ingress(context: SkBuffContext) -> i32 {
+    http2::follow(context.skb.skb, INGRESS);
     PASS
 }

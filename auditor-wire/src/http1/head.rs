@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use crate::detect::is_token;
-use crate::exchange::{Deviations, Head, Request, Response};
+use crate::exchange::{Deviations, Head, Request, Response, Version};
 use crate::http1::framing::{Asked, BodyLength, Lengths};
 
 /// A request's head, read.
@@ -75,7 +75,7 @@ pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
         path: target.path,
         query: target.query,
         userinfo: target.userinfo,
-        minor_version,
+        version: Version::Http1(minor_version),
         head: lines.take_head(bytes),
         sequence,
     };

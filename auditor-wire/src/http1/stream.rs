@@ -64,8 +64,8 @@ pub enum What {
     Response(Box<ResponseHead>, Option<UnknownReason>),
     /// TLS began, with these bytes and what is left of the chunk.
     Tls(Vec<u8>),
-    /// An HTTP/2 client began.
-    Http2,
+    /// HTTP/2 began, with these bytes and what is left of the chunk.
+    Http2(Vec<u8>),
     /// What may precede TLS, or messages: it was passed over.
     Prelude,
     /// No known protocol.
@@ -340,7 +340,7 @@ impl Parser {
         match (detect::guess(bytes), self.kind) {
             (Guess::Request, None | Some(Kind::Requests)) => detect::is_common_method(bytes),
             (Guess::Response, None | Some(Kind::Responses)) => true,
-            (Guess::Http2, None) => true,
+            (Guess::Http2, None) => bytes.starts_with(b"PRI"),
             (Guess::Tls, None) => true,
             (Guess::More, Some(Kind::Responses)) => bytes.starts_with(b"HTTP/") || b"HTTP/".starts_with(bytes),
             (Guess::More, Some(Kind::Requests)) if detect::begins_common_method(bytes) => true,
@@ -438,10 +438,11 @@ impl Parser {
     fn not_http(&mut self, guess: Guess, chunk: &mut Chunk<'_>, before: usize) -> Option<Event> {
         let State::Head(mut partial) = std::mem::take(&mut self.state) else { return None };
         let (time, sequence) = (partial.time, partial.sequence);
-        if guess == Guess::Tls {
+        if matches!(guess, Guess::Tls | Guess::Http2) {
             let begun = partial.buffer.as_slice()[..before].to_vec();
             self.state = State::Deaf;
-            return Some(Event { time, sequence, what: What::Tls(begun) });
+            let what = if guess == Guess::Tls { What::Tls(begun) } else { What::Http2(begun) };
+            return Some(Event { time, sequence, what });
         }
         match prelude(partial.buffer.as_slice()) {
             Prelude::Pass(length) if length > before && !partial.found => {
@@ -456,13 +457,12 @@ impl Parser {
             }
             _ => chunk.take_all(),
         }
-        let what = if guess == Guess::Http2 { What::Http2 } else { What::Other };
-        if partial.found && guess != Guess::Http2 {
+        if partial.found {
             self.state = State::Astray;
             return None;
         }
         self.state = State::Deaf;
-        Some(Event { time, sequence, what })
+        Some(Event { time, sequence, what: What::Other })
     }
 
     /// A head with its end.
@@ -540,7 +540,7 @@ fn kind_of(guess: Guess) -> Option<Kind> {
 }
 
 impl<'a> Chunk<'a> {
-    fn take(&mut self, count: usize) -> &'a [u8] {
+    pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.bytes.split_at(count);
         self.bytes = rest;
         // Positions wrap as sequence numbers do; a chunk is shorter than 2^32.
@@ -551,7 +551,7 @@ impl<'a> Chunk<'a> {
         taken
     }
 
-    fn take_all(&mut self) {
+    pub(crate) fn take_all(&mut self) {
         self.take(self.bytes.len());
     }
 

@@ -1,12 +1,14 @@
 //! One connection as one socket sees it: segments in, views out.
 
+mod becomes;
+
 use crate::exchange::{Protocol, UnknownReason};
 use crate::http1::framing::Framing;
 use crate::http1::stream::{Chunk, Event, Kind, Parser, What};
 use crate::limits::Limits;
 use crate::reassembly::{Arrival, Copies, Need, Part, Reassembly, Room};
 use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
-use crate::tls;
+use crate::tracker::multiplex::Multiplex;
 use crate::tracker::pairing::{ExchangeView, Pairing};
 use crate::tracker::secure::Secure;
 use crate::tracker::view::{ConnectionView, Outcome, Spoken, View};
@@ -32,6 +34,8 @@ pub(crate) struct Connection {
     other: Option<Timestamp>,
     /// It is TLS and has not been told of.
     secure: Option<Box<Secure>>,
+    /// It is HTTP/2.
+    multiplex: Option<Box<Multiplex>>,
     began: bool,
 }
 
@@ -48,14 +52,14 @@ struct Stream {
     astray: bool,
 }
 
-fn index(direction: Direction) -> usize {
+pub(crate) fn index(direction: Direction) -> usize {
     match direction {
         Direction::Egress => 0,
         Direction::Ingress => 1,
     }
 }
 
-fn opposite(direction: Direction) -> Direction {
+pub(crate) fn opposite(direction: Direction) -> Direction {
     match direction {
         Direction::Egress => Direction::Ingress,
         Direction::Ingress => Direction::Egress,
@@ -84,6 +88,7 @@ impl Connection {
             pairing: Pairing::default(),
             other: None,
             secure: None,
+            multiplex: None,
             began: false,
         }
     }
@@ -94,7 +99,7 @@ impl Connection {
         let direction = segment.direction;
         let stream = &mut self.streams[index(direction)];
         let mut waits = false;
-        let plain = self.secure.is_none();
+        let plain = self.secure.is_none() && self.multiplex.is_none();
         if segment.syn {
             stream.reassembly.begin(segment.sequence);
         }
@@ -116,7 +121,7 @@ impl Connection {
             }
         }
         self.tell_if_settled(views);
-        let settles = plain && self.secure.is_some();
+        let settles = plain && (self.secure.is_some() || self.multiplex.is_some());
         let closed = segment.rst || self.streams.iter().all(|stream| stream.ended);
         if segment.muted {
             self.mute(views);
@@ -155,7 +160,7 @@ impl Connection {
     ) -> bool {
         let room = Room { bytes: limits.reorder_bytes, segments: limits.reorder_segments };
         let stream = &mut self.streams[index(direction)];
-        if stream.parser.is_deaf() && self.secure.is_none() {
+        if stream.parser.is_deaf() && self.secure.is_none() && self.multiplex.is_none() {
             stream.reassembly.clear();
             stream.ended |= part.fin;
             return false;
@@ -206,8 +211,12 @@ impl Connection {
     }
 
     fn need(&self, direction: Direction) -> Need {
-        // What is not copied of TLS is passed over by those that follow it.
-        if self.secure.is_some() { Need::Bytes } else { self.streams[index(direction)].parser.need() }
+        match (&self.secure, &self.multiplex) {
+            // What is not copied of TLS is passed over by those that follow it.
+            (Some(_), _) => Need::Bytes,
+            (None, Some(multiplex)) => multiplex.need(direction),
+            (None, None) => self.streams[index(direction)].parser.need(),
+        }
     }
 
     /// Gives up the bytes that the first waiting part of a direction waits for.
@@ -253,6 +262,12 @@ impl Connection {
             self.streams[at].ended |= part.fin;
             return secure.read(&part, direction);
         }
+        if self.multiplex.is_some() {
+            return self.read_frames(&part, direction, limits, views);
+        }
+        if !self.fresh && self.client.is_none() && self.streams[at].parser.is_astray() && Multiplex::begins(&part) {
+            return self.becomes_multiplexed(Multiplex::astray(part.time), &part, direction, limits, views);
+        }
         if let Some(hole) = part.hole {
             let event = self.streams[at].parser.hole(hole, part.sequence, part.time);
             self.happens(event, direction, limits, views);
@@ -268,15 +283,27 @@ impl Connection {
             let fits = self.fits(direction);
             self.streams[at].astray |= self.streams[at].parser.is_astray();
             let Some(event) = self.streams[at].parser.data(&mut chunk, limits.head_bytes, fits) else { break };
-            if let What::Tls(begun) = event.what {
-                self.streams[at].ended |= part.fin;
-                let passed = part.payload.len() - chunk.bytes.len();
-                let rest = part.length.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
-                let rest = Part { payload: chunk.bytes, length: rest, hole: None, ..part };
-                self.began(event.sequence, direction, views);
-                return self.becomes_secure(event.time, direction, &begun, &rest);
+            match event.what {
+                What::Tls(begun) => {
+                    self.streams[at].ended |= part.fin;
+                    self.began(event.sequence, direction, views);
+                    return self.becomes_secure(event.time, direction, &begun, &rest(&part, &chunk));
+                }
+                What::Http2(begun) => {
+                    self.began(event.sequence, direction, views);
+                    let first = begun.first().or(chunk.bytes.first());
+                    let client = if first == Some(&b'P') { direction } else { opposite(direction) };
+                    let multiplex = Multiplex::new(client, event.time);
+                    let before = u32::try_from(begun.len()).unwrap_or(u32::MAX);
+                    let begun = Part { payload: &begun, length: before, sequence: event.sequence, fin: false, ..part };
+                    self.becomes_multiplexed(multiplex, &begun, direction, limits, views);
+                    return self.read_frames(&rest(&part, &chunk), direction, limits, views);
+                }
+                _ => self.happens(Some(event), direction, limits, views),
             }
-            self.happens(Some(event), direction, limits, views);
+            if self.multiplex.is_some() {
+                return self.read_frames(&rest(&part, &chunk), direction, limits, views);
+            }
         }
         if self.streams[at].parser.is_astray() {
             self.streams[at].passed = part.time;
@@ -293,53 +320,6 @@ impl Connection {
         if part.fin {
             self.end(direction, limits, views);
         }
-    }
-
-    /// TLS begins with these bytes and a part.
-    fn becomes_secure(&mut self, time: Timestamp, direction: Direction, begun: &[u8], rest: &Part<'_>) {
-        let mut first = begun.iter().chain(rest.payload).copied();
-        let (content, message) = (first.next(), first.nth(4));
-        let client = match (content, message) {
-            (Some(tls::HANDSHAKE), Some(tls::CLIENT_HELLO)) => direction,
-            (Some(tls::HANDSHAKE), _) => opposite(direction),
-            // In the middle of a connection.
-            _ => self.client.unwrap_or_else(|| self.likely_client()),
-        };
-        self.client = Some(client);
-        self.other = None;
-        self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
-        let mut secure = Secure::new(client, time);
-        secure.bytes(direction, begun, u32::try_from(begun.len()).unwrap_or(u32::MAX));
-        secure.read(rest, direction);
-        self.secure = Some(Box::new(secure));
-    }
-
-    /// Tells of a TLS connection of which nothing more is to be learnt.
-    fn tell_if_settled(&mut self, views: &mut Vec<View>) {
-        if self.secure.as_ref().is_some_and(|secure| secure.session.is_settled()) {
-            self.tell_secure(views);
-        }
-    }
-
-    /// Tells of a TLS connection what is known by now.
-    fn tell_secure(&mut self, views: &mut Vec<View>) {
-        let Some(secure) = self.secure.take() else { return };
-        let Secure { mut session, client, time, .. } = *secure;
-        session.finish();
-        self.report(Spoken::Tls(Box::new(session)), time, client, views);
-    }
-
-    /// What is known by now of a TLS connection that was not told of yet.
-    pub(crate) fn facts(&self) -> Option<Box<tls::Facts>> {
-        self.secure.as_ref().map(|secure| Box::new(secure.session.facts()))
-    }
-
-    /// Tells of a TLS connection that has been quiet for long; whether it is to be asked again.
-    pub(crate) fn settle(&mut self, now: Timestamp, views: &mut Vec<View>) -> bool {
-        if self.secure.as_ref().is_some_and(|secure| secure.is_due(now)) {
-            self.tell_secure(views);
-        }
-        self.secure.is_some()
     }
 
     /// Whether a message may begin in this direction, by what is known of the other.
@@ -404,23 +384,26 @@ impl Connection {
                 if answer.body_optional {
                     requests.may_skip_body();
                 }
+                if answer.framing == Framing::Tunnel && answer.view.as_ref().is_some_and(|view| view.leaves_for_http2())
+                {
+                    let client = opposite(direction);
+                    self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
+                    self.multiplex = answer.view.map(|view| Box::new(Multiplex::upgraded(client, view)));
+                    return;
+                }
                 views.extend(answer.view.map(View::Exchange));
                 self.doubt_after(cut, direction, views);
                 if answer.framing == Framing::Tunnel {
                     self.report(Spoken::Plain(Protocol::Upgraded), time, opposite(direction), views);
                 }
             }
-            What::Http2 => {
-                self.began(sequence, direction, views);
-                self.report(Spoken::Plain(Protocol::Http2), time, direction, views);
-            }
             // Should nothing follow that is known, it is a connection all the same.
             What::Prelude => {
                 self.began(sequence, direction, views);
                 self.other = self.other.or(Some(time).filter(|_| self.fresh));
             }
-            // TLS is begun where its bytes are at hand.
-            What::Other | What::Tls(_) => self.unread(time, sequence, direction, views),
+            // TLS and HTTP/2 are begun where their bytes are at hand.
+            What::Other | What::Tls(_) | What::Http2(_) => self.unread(time, sequence, direction, views),
             What::Lost(reason) => self.lost(reason, direction, views),
         }
     }
@@ -433,6 +416,9 @@ impl Connection {
     }
 
     fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
+        if let Some(multiplex) = &mut self.multiplex {
+            return multiplex.miss(direction);
+        }
         self.streams[index(direction)].astray = true;
         let requests = self.client != Some(opposite(direction));
         self.pairing.lost((reason, self.streams[index(direction)].read), requests, &mut exchanges(views));
@@ -496,6 +482,8 @@ impl Connection {
 
     fn mute(&mut self, views: &mut Vec<View>) {
         self.tell_secure(views);
+        self.end_multiplex(Some(UnknownReason::UnreadProtocol), views);
+        self.multiplex = None;
         if self.pairing.is_waiting() {
             self.pairing.flush(Some(UnknownReason::UnreadProtocol), &mut exchanges(views));
         }
@@ -531,6 +519,7 @@ impl Connection {
     pub(crate) fn close(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
         self.flush(reason, views);
         self.tell_secure(views);
+        self.end_multiplex(reason, views);
         self.report_other(views);
     }
 
@@ -564,8 +553,17 @@ impl Connection {
     pub(crate) fn buffered(&self) -> usize {
         let streams = self.streams.iter().map(|stream| stream.reassembly.buffered() + stream.parser.buffered());
         let secure = self.secure.as_ref().map_or(0, |secure| size_of::<Secure>() + secure.session.buffered());
-        streams.sum::<usize>() + self.pairing.buffered() + secure
+        let multiplex = self.multiplex.as_ref().map_or(0, |multiplex| size_of::<Multiplex>() + multiplex.buffered());
+        streams.sum::<usize>() + self.pairing.buffered() + secure + multiplex
     }
+}
+
+/// What is left of a part when a parser has stopped.
+fn rest<'a>(part: &Part<'a>, chunk: &Chunk<'a>) -> Part<'a> {
+    let passed = u32::try_from(part.payload.len() - chunk.bytes.len()).unwrap_or(u32::MAX);
+    let length = part.length.saturating_sub(passed);
+    let (payload, begins) = (chunk.bytes, part.begins && passed == 0);
+    Part { payload, length, sequence: chunk.sequence, begins, hole: None, ..*part }
 }
 
 /// Puts exchanges among the views.

@@ -4,6 +4,7 @@
 //! node, their two views of an exchange become one, reported by the destination unless only the source saw it whole.
 
 mod connection;
+mod multiplex;
 mod pairing;
 mod report;
 mod secure;
@@ -367,7 +368,11 @@ impl Tracker {
 
     /// One end's view of an exchange: the better of two is reported, the destination's when they are as good.
     fn exchange(&mut self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
-        let Some(twin) = self.twin_of(id) else { return self.emit(id, view, deliver) };
+        let Some(twin) = self.twin_of(id) else {
+            // A call may be over in the segment that its connection becomes known by, before the other end has seen that.
+            let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id);
+            return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
+        };
         if self.link(id).is_some_and(|link| link.take_mark(&view)) {
             self.twins.left_out += 1;
             return;
@@ -457,6 +462,11 @@ impl Tracker {
                 }
             }
         }
+    }
+
+    /// Whether a socket's connection is HTTP/2, and its other end may be on this node.
+    fn is_multiplexed(&self, id: SocketId) -> bool {
+        matches!(self.table.get(id), Some(Entry { state: State::Live(connection), .. }) if connection.is_multiplexed())
     }
 
     fn link(&mut self, id: SocketId) -> Option<&mut Link> {

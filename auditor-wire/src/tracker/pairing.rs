@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::exchange::{Deviations, Request, Response, UnknownReason};
+use crate::exchange::{Deviations, Head, Request, Response, UnknownReason};
 use crate::http1::framing::{self, Asked, Framing};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::segment::{Owner, Timestamp};
@@ -34,6 +34,24 @@ impl ExchangeView {
     /// How much the view knows: a whole request counts more than a response.
     pub(crate) fn worth(&self) -> u8 {
         2 * u8::from(self.request.is_some() && self.unknown.is_none()) + u8::from(self.response.is_some())
+    }
+
+    /// Whether the call asked for HTTP/2 and got it (RFC 7540 section 3.2).
+    pub(crate) fn leaves_for_http2(&self) -> bool {
+        let named = |head: &Head| head.values("upgrade").any(|value| value.eq_ignore_ascii_case(b"h2c"));
+        self.request.as_ref().is_some_and(|request| named(&request.head))
+            && self.response.as_ref().is_some_and(|response| response.status == 101 && named(&response.head))
+    }
+
+    /// Bytes it keeps, about.
+    pub(crate) fn cost(&self) -> usize {
+        size_of::<Self>()
+            + self.request.as_ref().map_or(0, |request| {
+                request.head.bytes().len()
+                    + request.path.len()
+                    + request.query.as_ref().map_or(0, |query| query.len())
+                    + 256
+            })
     }
 
     pub(crate) fn is_same(&self, request: Option<u32>, response: Option<u32>) -> bool {
@@ -134,7 +152,7 @@ impl Pairing {
             request_sequence: Some(sequence),
             response_sequence: None,
         });
-        self.bytes += Self::cost(&view);
+        self.bytes += view.cost();
         self.pending.push_back(Pending { view, asked, expects_continue });
         framing
     }
@@ -247,7 +265,7 @@ impl Pairing {
 
     fn pop(&mut self) -> Option<Pending> {
         let pending = self.pending.pop_front()?;
-        self.bytes -= Self::cost(&pending.view);
+        self.bytes -= pending.view.cost();
         if self.pending.is_empty() && self.pending.capacity() > 8 {
             self.pending = VecDeque::new();
         }
@@ -278,15 +296,5 @@ impl Pairing {
     /// Bytes of heads that are kept.
     pub(crate) fn buffered(&self) -> usize {
         self.bytes + self.pending.capacity() * size_of::<Pending>()
-    }
-
-    fn cost(view: &ExchangeView) -> usize {
-        size_of::<ExchangeView>()
-            + view.request.as_ref().map_or(0, |request| {
-                request.head.bytes().len()
-                    + request.path.len()
-                    + request.query.as_ref().map_or(0, |query| query.len())
-                    + 256
-            })
     }
 }

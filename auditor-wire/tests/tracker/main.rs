@@ -1,6 +1,7 @@
 //! The tracker from the outside: segments in, observations out.
 
 mod conversations;
+mod http2;
 mod live;
 mod loss;
 mod properties;

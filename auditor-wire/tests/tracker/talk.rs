@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use auditor_wire::exchange::{Exchange, Observation, Protocol};
+use auditor_wire::http2::frame;
 use auditor_wire::limits::Limits;
 use auditor_wire::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
 use auditor_wire::tracker::Tracker;
@@ -157,7 +158,7 @@ impl Talk {
         let class = match bytes {
             _ if self.complete => Class::Unclassified,
             _ if bytes.starts_with(b"HTTP/") => Class::Response,
-            _ if bytes.starts_with(b"PRI ") => Class::Http2,
+            _ if bytes.starts_with(b"PRI ") || frame::begins(bytes) => Class::Http2,
             [0x16, ..] => Class::Tls,
             [b'A'..=b'Z', b'A'..=b'Z', ..] => Class::Request,
             _ => Class::Continuation,

@@ -31,7 +31,7 @@ pub struct Judgement {
     pub source: Party,
     /// Who was called.
     pub destination: Party,
-    /// `http/1.0`, `http/1.1`, `http/2`, `tls`, `unknown`.
+    /// `http/1.0`, `http/1.1`, `http/2`, `grpc`, `tls`, `unknown`.
     pub protocol: &'static str,
     /// The request; `None` when it was not seen, and for connections.
     pub request: Option<RequestFacts>,
@@ -135,6 +135,9 @@ pub struct RequestFacts {
 pub struct ResponseFacts {
     /// Status code.
     pub status: u16,
+    /// Status of a gRPC call; left out of the record of any other, and where it was not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<u16>,
     /// First request byte to first response byte, seconds; `None` when the request was not seen.
     pub duration_seconds: Option<f64>,
 }
@@ -159,11 +162,11 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// 1xx to 3xx; of a TLS connection, the server went on after the handshake.
+    /// 1xx to 3xx, and of a gRPC call status 0; of a TLS connection, the server went on after the handshake.
     Accepted,
-    /// 401, 403, 407; of a TLS connection, the handshake was ended.
+    /// 401, 403, 407, and of a gRPC call status 7 and 16; of a TLS connection, the handshake was ended.
     Refused,
-    /// Any other 4xx or 5xx.
+    /// Any other 4xx or 5xx, and any other status of a gRPC call.
     Failed,
     /// No response was seen; of a connection, it is not known.
     Unanswered,

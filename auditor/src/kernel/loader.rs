@@ -129,6 +129,8 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Programs, Ring), LoadEr
     let tail_calls = vec![
         tail_call(&mut ebpf, names::MAP_TLS_EGRESS, names::PROGRAM_TLS_EGRESS)?,
         tail_call(&mut ebpf, names::MAP_TLS_INGRESS, names::PROGRAM_TLS_INGRESS)?,
+        tail_call(&mut ebpf, names::MAP_HTTP2_EGRESS, names::PROGRAM_HTTP2_EGRESS)?,
+        tail_call(&mut ebpf, names::MAP_HTTP2_INGRESS, names::PROGRAM_HTTP2_INGRESS)?,
     ];
     let ring = take_map(&mut ebpf, names::MAP_RECORDS)?;
     let ring = RingBuf::try_from(ring).map_err(map_error)?;
@@ -258,8 +260,14 @@ impl SocketSource for SocketLister {
 }
 
 /// The capture programs: those that are attached, and those they call.
-const PROGRAMS: [&str; 4] =
-    [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS, names::PROGRAM_TLS_EGRESS, names::PROGRAM_TLS_INGRESS];
+const PROGRAMS: [&str; 6] = [
+    names::PROGRAM_EGRESS,
+    names::PROGRAM_INGRESS,
+    names::PROGRAM_TLS_EGRESS,
+    names::PROGRAM_TLS_INGRESS,
+    names::PROGRAM_HTTP2_EGRESS,
+    names::PROGRAM_HTTP2_INGRESS,
+];
 
 /// Bytes of a ring nobody writes to: the smallest the kernel makes, one page.
 const SMALLEST_RING: u32 = 4096;

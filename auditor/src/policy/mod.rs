@@ -31,7 +31,7 @@ use std::{
 };
 
 use auditor_wire::{
-    exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason},
+    exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason, Version},
     segment::Timestamp,
 };
 
@@ -172,7 +172,7 @@ impl Judge {
         let Attributed { observed: exchange, source, destination } = call;
         let Self { measure, crosscall, routes, .. } = self;
         let handshake = exchange.tls.as_deref().map(|facts| measure.handshake(facts, exchange.time));
-        let outcome = outcome(exchange.response.as_ref(), handshake.as_ref());
+        let outcome = outcome(&exchange, handshake.as_ref());
         let now = answered(&exchange);
         let mut called = None;
         let across = |credentials: &[Credential], verdict, findings: &[Finding]| {
@@ -199,13 +199,17 @@ impl Judge {
             reporter: reporter(exchange.reporter),
             source,
             destination,
-            protocol: protocol(exchange.request.as_ref()),
+            protocol: exchange.request.as_ref().map_or("unknown", protocol),
             request: exchange.request.map(|request| {
-                let route = routes.route(called, &request.path, status, now);
+                let route = match request.is_grpc() {
+                    true => route::method(&request.path),
+                    false => routes.route(called, &request.path, status, now),
+                };
                 request_facts(request, route, !findings.is_empty())
             }),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
+                grpc_status: response.grpc_status(),
                 duration_seconds: exchange.duration.map(|duration| duration.as_secs_f64()),
             }),
             transport: handshake.map_or(bare(Security::Plaintext), Handshake::into_transport),
@@ -267,21 +271,28 @@ impl Judge {
     }
 }
 
-fn outcome(response: Option<&Response>, handshake: Option<&Handshake<'_>>) -> Outcome {
-    match response.map(|response| response.status) {
-        None => Outcome::Unanswered,
-        Some(100..=399) => Outcome::Accepted,
-        Some(401 | 403 | 407) => Outcome::Refused,
-        Some(status) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
-        Some(_) => Outcome::Failed,
+/// A call of gRPC has the outcome of its own status (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>: 7 is permission
+/// denied, 16 unauthenticated), where that was seen.
+fn outcome(exchange: &Exchange, handshake: Option<&Handshake<'_>>) -> Outcome {
+    // Of a head that is not known whole the type may be what is missing.
+    let grpc = exchange.unknown.is_some() || exchange.request.as_ref().is_none_or(Request::is_grpc);
+    let code = exchange.response.as_ref().filter(|_| grpc).and_then(Response::grpc_status);
+    match (exchange.response.as_ref().map(|response| response.status), code) {
+        (None, _) => Outcome::Unanswered,
+        (Some(401 | 403 | 407), _) | (_, Some(7 | 16)) => Outcome::Refused,
+        (Some(100..=399), None | Some(0)) => Outcome::Accepted,
+        (Some(status), None) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
+        (Some(_), _) => Outcome::Failed,
     }
 }
 
-fn protocol(request: Option<&Request>) -> &'static str {
-    match request.map(|request| request.minor_version) {
-        Some(0) => "http/1.0",
-        Some(_) => "http/1.1",
-        None => "unknown",
+/// The `protocol` of a call.
+fn protocol(request: &Request) -> &'static str {
+    match request.version {
+        _ if request.is_grpc() => "grpc",
+        Version::Http1(0) => "http/1.0",
+        Version::Http1(_) => "http/1.1",
+        Version::Http2 => "http/2",
     }
 }
 

@@ -34,6 +34,19 @@ pub fn route(path: &str) -> Box<str> {
     out.into_boxed_str()
 }
 
+/// The route of a gRPC call: its service and method as they are, being names of a definition; anything else is a path.
+pub fn method(path: &str) -> Box<str> {
+    let name = |part: &str| {
+        (1..=SEGMENT_BYTES).contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'))
+            && part.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((service, method)) if name(service) && name(method) => path.into(),
+        _ => route(path),
+    }
+}
+
 fn push_segment(out: &mut String, segment: &str) {
     // `42.json`, `42:cancel`: the part behind is of a small set.
     if let Some(at) = segment.rfind(['.', ':'])
@@ -176,6 +189,19 @@ mod tests {
             ("/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/pods"),
         ] {
             assert_eq!(&*route(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn services_and_methods_keep_their_names() {
+        for (path, expected) in [
+            ("/shop.v1.Cart2/Add10", "/shop.v1.Cart2/Add10"),
+            ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"),
+            ("/42/17", "/{id}/{id}"),
+            ("/a/b/42", "/a/b/{id}"),
+            ("/a-b/42", "/a-b/{id}"),
+        ] {
+            assert_eq!(&*method(path), expected, "{path}");
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) fn unauthenticated() -> Judgement {
         destination: party("10.0.0.2", 8080, Some("inventory")),
         protocol: "http/1.1",
         request: Some(request("GET", "/items/42", "/items/{id}")),
-        response: Some(ResponseFacts { status: 200, duration_seconds: Some(0.0021) }),
+        response: Some(ResponseFacts { status: 200, grpc_status: None, duration_seconds: Some(0.0021) }),
         transport: Transport { security: Security::Plaintext, tls: None },
         credentials: Vec::new(),
         verdict: Verdict::Unauthenticated,

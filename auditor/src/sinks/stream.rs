@@ -170,7 +170,7 @@ mod tests {
 
     fn calls() -> Vec<Judgement> {
         let mut refused = sample::unauthenticated();
-        refused.response = Some(ResponseFacts { status: 401, duration_seconds: None });
+        refused.response = Some(ResponseFacts { status: 401, grpc_status: None, duration_seconds: None });
         (refused.outcome, refused.findings) = (Outcome::Refused, Vec::new());
         let mut weak = sample::unauthenticated();
         weak.verdict = Verdict::Weak;

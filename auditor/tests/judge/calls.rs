@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use auditor::{attribution::Attributed, judgement::Party};
 use auditor_wire::{
-    exchange::{Deviations, End, Exchange, Head, Reporter, Request, Response},
+    exchange::{Deviations, End, Exchange, Head, Reporter, Request, Response, Version},
     segment::{Endpoints, SocketId, Timestamp},
 };
 use zeroize::Zeroizing;
@@ -31,7 +31,7 @@ pub(crate) fn request(head: &str) -> Request {
         path: if method == "CONNECT" { "".into() } else { path.into() },
         query: query.map(|query| Zeroizing::new(query.to_owned())),
         userinfo: userinfo.map(|userinfo| Zeroizing::new(userinfo.to_owned())),
-        minor_version: 1,
+        version: Version::Http1(1),
         head: fields(head),
         sequence: 1,
     }

@@ -9,6 +9,7 @@ mod canary_sinks;
 mod certificates;
 mod connections;
 mod extraction;
+mod http2;
 mod inside_tls;
 mod policy_file;
 mod proofs;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use auditor_wire::{
-    exchange::{Connection, Deviations, End, Exchange, Protocol, Reporter, UnknownReason},
+    exchange::{Connection, Deviations, End, Exchange, Protocol, Reporter, Request, UnknownReason, Version},
     http1::head,
     segment::{Endpoints, SocketId, Timestamp},
     tls::Facts,
@@ -42,6 +42,9 @@ struct ExchangeEntry {
     unknown: Option<UnknownReason>,
     #[serde(with = "DeviationsEntry")]
     deviations: Deviations,
+    /// It was HTTP/2; its heads have the form of HTTP/1.1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    http2: bool,
     #[serde(default, with = "tls_facts::optional", skip_serializing_if = "Option::is_none")]
     tls: Option<Box<Facts>>,
     /// What was found out about the credentials before they were masked.
@@ -136,12 +139,13 @@ mod unknown_reason {
     use auditor_wire::exchange::UnknownReason;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub(super) const ALL: [UnknownReason; 11] = [
+    pub(super) const ALL: [UnknownReason; 12] = [
         UnknownReason::Capacity,
         UnknownReason::ConnectionAuthenticated,
         UnknownReason::Encrypted,
         UnknownReason::Gap,
         UnknownReason::HeadTruncated,
+        UnknownReason::HpackLost,
         UnknownReason::Http2,
         UnknownReason::Malformed,
         UnknownReason::MidStream,
@@ -193,6 +197,7 @@ pub(super) fn exchange(call: &Attributed<Exchange>, key: &FingerprintKey) -> Mas
         duration_ns: observed.duration.and_then(|duration| u64::try_from(duration.as_nanos()).ok()),
         unknown: observed.unknown,
         deviations: observed.deviations,
+        http2: request.is_some_and(|request| request.version == Version::Http2),
         tls: observed.tls.clone(),
         checked: Vec::new(),
     }))
@@ -240,7 +245,8 @@ impl ExchangeEntry {
             Some(entry) => {
                 let sequence = entry.sequence;
                 let head = head::request(entry.decode()?, sequence).ok_or("has a request that cannot be read")?;
-                Some(head.request)
+                let version = if self.http2 { Version::Http2 } else { head.request.version };
+                Some(Request { version, ..head.request })
             }
             None => None,
         };

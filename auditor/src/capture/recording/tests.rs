@@ -6,7 +6,7 @@ use std::{
 };
 
 use auditor_wire::{
-    exchange::{Deviations, End, Protocol, Reporter, UnknownReason},
+    exchange::{Deviations, End, Protocol, Reporter, UnknownReason, Version},
     http1::head,
     segment::{Endpoints, SocketId, Timestamp},
     tls,
@@ -155,6 +155,21 @@ fn all_that_is_known_of_tls_survives_but_the_random() {
             assert_eq!(connection.observed.protocol, Protocol::Tls(Box::new(expected)));
         }
         Recorded::Exchange(..) => panic!("a connection came back as a call"),
+    }
+}
+
+#[test]
+fn the_version_of_a_call_survives() {
+    let recorder = Recorder::new(FingerprintKey::from_bytes([2; 32]));
+    for version in [Version::Http2, Version::Http1(1)] {
+        let mut call = call(Some("GET / HTTP/1.1\r\nHost: shop\r\n\r\n"), None, None);
+        call.observed.request.as_mut().expect("a request").version = version;
+        match entry::read(&recorder.exchange(&call).entry(&[]).expect("an entry")).expect("an entry") {
+            Recorded::Exchange(call, _) => {
+                assert_eq!(call.observed.request.map(|request| request.version), Some(version))
+            }
+            Recorded::Connection(_) => panic!("a call came back as a connection"),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn calls() -> Vec<Judgement> {
     let mut refused = sample::unauthenticated();
     refused.source = sample::party("10.0.0.7", 40001, None);
     refused.request = Some(sample::request("GET", "/orders/1", "/orders/{id}"));
-    refused.response = Some(ResponseFacts { status: 401, duration_seconds: None });
+    refused.response = Some(ResponseFacts { status: 401, grpc_status: None, duration_seconds: None });
     (refused.outcome, refused.findings) = (Outcome::Refused, Vec::new());
     let mut weak = sample::unauthenticated();
     weak.verdict = Verdict::Weak;
