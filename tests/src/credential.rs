@@ -1,15 +1,13 @@
 //! Credentials with a random canary in them: whatever the auditor prints, the canary must not be in it.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs::File, io::Read as _};
 
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
+use ring::digest::{SHA256, digest};
+use time::OffsetDateTime;
 
 /// How a call proves who makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,9 +105,9 @@ impl Proof {
         !matches!(self, Self::None | Self::QueryKey)
     }
 
-    /// What goes on the wire, with `canary` as the secret part. `canary` is 40 hexadecimal digits.
+    /// What goes on the wire with a request for `path`, with `canary` as the secret part. `canary` is 40 hexadecimal digits.
     #[must_use]
-    pub fn send(self, canary: &str) -> Sent {
+    pub fn send(self, canary: &str, method: &str, path: &str) -> Sent {
         let mut secrets = vec![canary.to_owned(), BASE64_STANDARD.encode(canary)];
         let mut query = None;
         let header = |name: &str, value: String| vec![(name.to_owned(), value)];
@@ -130,14 +128,20 @@ impl Proof {
             Self::ApiKey => header("X-API-Key", canary.to_owned()),
             Self::SessionCookie => header("Cookie", format!("theme=dark; sessionid={canary}")),
             Self::HttpSignature => vec![
-                ("Signature-Input".into(), "sig1=(\"@method\" \"@path\");created=1790000000;keyid=\"oracle\"".into()),
+                ("Content-Digest".into(), format!("sha-256=:{}:", BASE64_STANDARD.encode([0; 32]))),
+                (
+                    "Signature-Input".into(),
+                    format!(
+                        "sig1=(\"@method\" \"@target-uri\" \"content-digest\");created={};keyid=\"oracle\"",
+                        now().unix_timestamp()
+                    ),
+                ),
                 ("Signature".into(), format!("sig1=:{}:", BASE64_STANDARD.encode(canary))),
             ],
-            Self::AwsSigv4 => authorization(format!(
-                "AWS4-HMAC-SHA256 Credential=AKIAORACLE/20261122/eu-west-1/execute-api/aws4_request, SignedHeaders=host, \
-                 Signature={canary}"
-            )),
-            Self::Dpop => vec![("Authorization".into(), format!("DPoP {canary}")), ("DPoP".into(), jwt(canary))],
+            Self::AwsSigv4 => sigv4(canary),
+            Self::Dpop => {
+                vec![("Authorization".into(), format!("DPoP {canary}")), ("DPoP".into(), dpop(canary, method, path))]
+            }
             Self::Negotiate => authorization(format!("Negotiate {}", BASE64_STANDARD.encode(canary))),
             Self::InternalJwt => header("X-Internal-Auth", jwt(canary)),
             Self::QueryKey => {
@@ -152,7 +156,7 @@ impl Proof {
 
 /// A JWT of five minutes whose signature is made of the canary.
 fn jwt(canary: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = now().unix_timestamp();
     jwt_of(
         r#"{"alg":"RS256","typ":"JWT","kid":"oracle"}"#,
         &format!(
@@ -161,6 +165,36 @@ fn jwt(canary: &str) -> String {
         ),
         canary,
     )
+}
+
+/// AWS Signature Version 4, made now.
+fn sigv4(canary: &str) -> Vec<(String, String)> {
+    let now = now();
+    let day = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential=AKIAORACLE/{day}/eu-west-1/execute-api/aws4_request, SignedHeaders=host;x-amz-date, \
+         Signature={canary}"
+    );
+    let date = format!("{day}T{:02}{:02}{:02}Z", now.hour(), now.minute(), now.second());
+    vec![("Authorization".into(), authorization), ("X-Amz-Date".into(), date)]
+}
+
+/// A DPoP proof for the request and the token `canary` (RFC 9449 section 4.2) whose signature is made of the canary.
+fn dpop(canary: &str, method: &str, path: &str) -> String {
+    let token = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, canary.as_bytes()));
+    jwt_of(
+        r#"{"typ":"dpop+jwt","alg":"ES256","jwk":{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}}"#,
+        &format!(
+            r#"{{"htm":"{method}","htu":"http://inside{path}","iat":{},"jti":"{}","ath":"{token}"}}"#,
+            now().unix_timestamp(),
+            self::canary(),
+        ),
+        canary,
+    )
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
 }
 
 /// A JWT of the given header and claims, signed with nothing that verifies.

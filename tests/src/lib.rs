@@ -10,6 +10,7 @@ pub mod compare;
 pub mod credential;
 pub mod dnat;
 pub mod http1;
+pub mod issuer;
 pub mod kernel;
 pub mod namespace;
 pub mod oneshot;

@@ -310,8 +310,8 @@ impl Planner {
         // Every third call proves nothing; the others go through the kinds, and all kinds meet all shapes.
         let turn = self.count * 5 % Proof::ALL.len();
         let proof = proof.unwrap_or(if self.count.is_multiple_of(3) { Proof::None } else { Proof::ALL[turn] });
-        let sent = proof.send(&canary());
         let path = format!("{}{id}", shape.route);
+        let sent = proof.send(&canary(), shape.method, &path);
         let query = sent.query.map(|query| format!("?{query}")).unwrap_or_default();
         // Four headers, none above what servers take in one line; before the credential, so that it is what is cut off.
         let padding =

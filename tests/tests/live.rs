@@ -159,8 +159,8 @@ fn no_secret_appears_anywhere() {
     for server in rig.servers() {
         for (number, proof) in Proof::ALL.into_iter().enumerate() {
             let secret = canary();
-            let sent = proof.send(&secret);
             let path = format!("/guarded/{}-{number}", &canary()[..8]);
+            let sent = proof.send(&secret, "GET", &path);
             let query = sent.query.map(|query| format!("?{query}")).unwrap_or_default();
             // On the command line, too, where the auditor could pick it up.
             let mut arguments =

@@ -263,7 +263,9 @@ fn gnutls_proves_what_it_verified_and_refused() {
         // Nobody verifies what was not given, and then nothing is proven that the wire does not prove.
         let proven = *certificate != C::None || *required || *version == Version::Tls12;
         let expected = &expected[..expected.len() - usize::from(!proven)];
-        let said = exchanges.get(ports).into_iter().flatten().copied().chain([connection]);
+        // With TLS 1.3 a client sends its call before it knows that it is refused: of that its own end alone tells.
+        let answered = exchanges.get(ports).filter(|_| served);
+        let said = answered.into_iter().flatten().copied().chain([connection]);
         for record in said {
             let mismatches = mismatches(record, expected);
             if !mismatches.is_empty() {

@@ -12,10 +12,19 @@ use crate::{cache::Cache, credentials::CredentialKind, judgement::Outcome};
 /// Most connections that are remembered; of more, those that were quiet longest are forgotten.
 const CONNECTIONS: usize = 16_384;
 
-/// The sockets on which a negotiation was accepted.
+/// The sockets on which servers negotiate.
 #[derive(Debug)]
 pub(super) struct Authenticated {
-    sockets: Mutex<Cache<u64, ()>>,
+    sockets: Mutex<Cache<u64, Stage>>,
+}
+
+/// How far the negotiation on a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The server asked for one.
+    Asked,
+    /// The server accepted one.
+    Accepted,
 }
 
 impl Default for Authenticated {
@@ -25,27 +34,42 @@ impl Default for Authenticated {
 }
 
 impl Authenticated {
-    /// Remembers the connection of a call whose negotiation was accepted.
+    /// Remembers the connection of a call that was asked to negotiate, or whose negotiation was accepted by a server that asked
+    /// for it or answers it: to any other server the header means nothing, and sending it once must hide nothing.
     pub(super) fn note(&self, exchange: &Exchange, call: &Call<'_>) {
+        let Some(response) = call.response else { return };
+        let asks = response.head.values("www-authenticate").any(negotiates);
         let negotiated = call.credentials.iter().any(|credential| {
             credential.kind == CredentialKind::Negotiate && &*credential.carrier == "header:authorization"
         });
-        if negotiated && call.outcome == Outcome::Accepted {
-            let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-            own_sockets(exchange).for_each(|socket| *sockets.insert(socket, ()) = ());
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        for socket in own_sockets(exchange) {
+            let asked = asks || sockets.get(&socket).is_some();
+            if negotiated && asked && call.outcome == Outcome::Accepted {
+                sockets.insert(socket, Stage::Accepted);
+            } else if asks {
+                sockets.insert(socket, Stage::Asked);
+            }
         }
     }
 
     /// Why it is not known who made a call that carried nothing: its connection is authenticated.
     pub(super) fn unknown(&self, exchange: &Exchange) -> Option<UnknownReason> {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = own_sockets(exchange).any(|socket| sockets.get(&socket).is_some());
+        let known =
+            own_sockets(exchange).any(|socket| sockets.get(&socket).is_some_and(|stage| *stage == Stage::Accepted));
         known.then_some(UnknownReason::ConnectionAuthenticated)
     }
 
     pub(super) fn remembered(&self) -> (usize, usize) {
         (self.sockets.lock().unwrap_or_else(PoisonError::into_inner).len(), CONNECTIONS)
     }
+}
+
+/// Whether a challenge is for a scheme that authenticates connections.
+fn negotiates(challenge: &[u8]) -> bool {
+    let scheme = challenge.trim_ascii().split(|byte| matches!(byte, b' ' | b',')).next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
 }
 
 /// The sockets of a connection that are on this node. The kernel gives no number twice.

@@ -245,11 +245,14 @@ fn calls_on_a_connection_that_ntlm_authenticated_are_unknown() {
         call.observed.destination.socket = Some(SocketId(socket));
         judge.exchange(call).expect("internal")
     };
+    const ASKED: &str =
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=a\r\nWWW-Authenticate: NTLM\r\n\r\n";
     let unauthenticated = [("unauthenticated-call", Severity::High)];
-    expect(&on(7, "Authorization: NTLM TlRMTVNTUAABAAAA\r\n", REFUSED), Verdict::Unauthenticated, &[]);
-    expect(&on(7, "Authorization: NTLM TlRMTVNTUAADAAAA\r\n", REFUSED), Verdict::Authenticated, &[]);
+    let (first, last) = ("Authorization: NTLM TlRMTVNTUAABAAAA\r\n", "Authorization: NTLM TlRMTVNTUAADAAAA\r\n");
+    expect(&on(7, first, ASKED), Verdict::Unauthenticated, &[]);
+    expect(&on(7, last, REFUSED), Verdict::Authenticated, &[]);
     expect(&on(7, "", OK), Verdict::Unauthenticated, &unauthenticated);
-    expect(&on(7, "Authorization: NTLM TlRMTVNTUAADAAAA\r\n", OK), Verdict::Authenticated, &[]);
+    expect(&on(7, last, OK), Verdict::Authenticated, &[]);
     let later = on(7, "", OK);
     expect(&later, Verdict::Unknown, &[]);
     assert_eq!(later.unknown_reason, Some("connection-authenticated"));
@@ -259,5 +262,15 @@ fn calls_on_a_connection_that_ntlm_authenticated_are_unknown() {
         Verdict::Weak,
         &[("plaintext-credential", Severity::High), ("basic-credential", Severity::Medium)],
     );
-    assert_eq!(judge.authenticated_connections().0, 1);
+    // It asks anew: nobody is known on it any more.
+    expect(&on(7, "", ASKED), Verdict::Unauthenticated, &[]);
+    expect(&on(7, "", OK), Verdict::Unauthenticated, &unauthenticated);
+    // A server that does not negotiate does not look at the header.
+    expect(&on(8, last, OK), Verdict::Authenticated, &[]);
+    expect(&on(8, "", OK), Verdict::Unauthenticated, &unauthenticated);
+    // Kerberos without having been asked: the server answers it.
+    let kerberos = "HTTP/1.1 200 OK\r\nWWW-Authenticate: Negotiate oRQ=\r\n\r\n";
+    expect(&on(6, "Authorization: Negotiate YIIabc\r\n", kerberos), Verdict::Authenticated, &[]);
+    expect(&on(6, "", OK), Verdict::Unknown, &[]);
+    assert_eq!(judge.authenticated_connections().0, 2);
 }
