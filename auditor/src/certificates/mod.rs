@@ -4,6 +4,7 @@
 //! is decided here, that is `policy`'s work. ASN.1 is read by x509-parser, chains are checked by rustls-webpki.
 
 mod cache;
+mod outgoing;
 mod read;
 mod spiffe;
 mod trust;
@@ -20,7 +21,9 @@ use std::{
 
 use self::{cache::Cache, trust::Anchors};
 
+pub(crate) use self::outgoing::client_tls;
 pub use self::{
+    outgoing::NoIssuers,
     spiffe::{SpiffeId, is_trust_domain},
     trust::{Bundle, Purpose, Trust},
 };

@@ -6,19 +6,17 @@ use std::{
     io::Read,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use ureq::{
-    Agent,
-    http::Uri,
-    tls::{Certificate, RootCerts, TlsConfig},
-};
+use ureq::{Agent, http::Uri};
 use zeroize::Zeroizing;
 
 use super::keys::{KeySet, Origin};
-use crate::{certificates::Bundle, config::reason_of};
+use crate::{
+    certificates::{Bundle, NoIssuers, client_tls},
+    config::reason_of,
+};
 
 /// Largest key set that is read.
 const SET_BYTES: usize = 512 << 10;
@@ -137,31 +135,23 @@ fn text(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
 
 fn fetched(url: &str, trust: Option<&Bundle>) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: ureq::Error| format!("no answer that could be used ({error})");
-    let mut response = agent(url, trust).get(url).call().map_err(failed)?;
+    let agent = agent(url, trust).map_err(|error| error.to_string())?;
+    let mut response = agent.get(url).call().map_err(failed)?;
     response.body_mut().with_config().limit(SET_BYTES as u64).read_to_vec().map(Zeroizing::new).map_err(failed)
 }
 
 /// A client for one request: keys are asked for every few minutes, and a connection that stays open serves nothing.
-fn agent(url: &str, trust: Option<&Bundle>) -> Agent {
-    let own = |der: &[u8]| Certificate::from_der(der).to_owned();
-    let roots: Vec<_> = match trust {
-        Some(bundle) => bundle.certificates().map(own).collect(),
-        None if !url.starts_with("https:") => Vec::new(),
-        None => rustls_native_certs::load_native_certs().certs.iter().map(|certificate| own(certificate)).collect(),
-    };
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+fn agent(url: &str, trust: Option<&Bundle>) -> Result<Agent, NoIssuers> {
     // No redirect is followed and no proxy asked: the host that is configured answers, or none does.
-    let config = Agent::config_builder()
-        .tls_config(tls)
+    let mut config = Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .max_redirects(0)
         .proxy(None)
-        .user_agent(concat!("auditor/", env!("CARGO_PKG_VERSION")))
-        .build();
-    config.new_agent()
+        .user_agent(concat!("auditor/", env!("CARGO_PKG_VERSION")));
+    if url.starts_with("https:") {
+        config = config.tls_config(client_tls(trust)?);
+    }
+    Ok(config.build().new_agent())
 }
 
 #[cfg(test)]

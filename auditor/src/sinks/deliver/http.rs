@@ -1,20 +1,13 @@
 //! POST over HTTP/1.1, with TLS from rustls. No redirect is followed and no proxy is taken from the environment: what is sent, and
 //! its signature, go where the configuration says and nowhere else.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
-use ureq::{
-    Agent, Error as HttpError,
-    http::Uri,
-    tls::{Certificate, RootCerts, TlsConfig},
-};
+use ureq::{Agent, Error as HttpError, http::Uri};
 
 use super::Refusal;
-use crate::certificates::Bundle;
+use crate::certificates::{Bundle, NoIssuers, client_tls};
 
-/// Where operating systems keep the certificates of public issuers.
-const SYSTEM_BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Of an answer's body no more is read; bytes.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
@@ -75,21 +68,10 @@ impl fmt::Debug for Endpoint {
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// There is nothing to check a server's certificate with.
-    #[error("{endpoint}: this machine has no certificates of issuers ({}); name a PEM file with ca_file", SYSTEM_BUNDLES.join(", "))]
-    NoIssuers {
-        /// Where it would have sent.
-        endpoint: Endpoint,
-    },
-    /// The machine's own certificates cannot be read.
-    #[error("{endpoint}: {problem}")]
-    Issuers {
-        /// Where it would have sent.
-        endpoint: Endpoint,
-        /// What is wrong.
-        problem: String,
-    },
+#[error("{endpoint}: {source}")]
+pub struct ClientError {
+    endpoint: Endpoint,
+    source: NoIssuers,
 }
 
 /// Sends to one place.
@@ -114,14 +96,8 @@ impl Client {
             .max_idle_connections(1)
             .user_agent(concat!("auditor/", env!("CARGO_PKG_VERSION")));
         if endpoint.is_tls() {
-            let roots = match issuers {
-                Some(bundle) => certificates(bundle),
-                None => system_issuers(&endpoint)?,
-            };
-            let tls = TlsConfig::builder()
-                .root_certs(RootCerts::Specific(Arc::new(roots)))
-                .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-            config = config.tls_config(tls.build());
+            let tls = client_tls(issuers).map_err(|source| ClientError { endpoint: endpoint.clone(), source })?;
+            config = config.tls_config(tls);
         }
         Ok(Self { agent: config.build().new_agent(), endpoint })
     }
@@ -175,23 +151,4 @@ fn reason(error: &HttpError) -> String {
         HttpError::LargeResponseHeader(..) => "the answer's head is too large".to_owned(),
         _ => "the answer is not HTTP".to_owned(),
     }
-}
-
-fn certificates(bundle: &Bundle) -> Vec<Certificate<'static>> {
-    bundle.certificates().map(|der| Certificate::from_der(der).to_owned()).collect()
-}
-
-fn system_issuers(endpoint: &Endpoint) -> Result<Vec<Certificate<'static>>, ClientError> {
-    let there = SYSTEM_BUNDLES.iter().find(|file| std::fs::exists(file).unwrap_or(false));
-    let Some(file) = there else { return Err(ClientError::NoIssuers { endpoint: endpoint.clone() }) };
-    let text = std::fs::read(file).map_err(|error| ClientError::Issuers {
-        endpoint: endpoint.clone(),
-        problem: format!(
-            "`{file}` cannot be read ({}); name a PEM file with ca_file",
-            crate::config::reason_of(&error)
-        ),
-    })?;
-    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-    let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
-    Ok(certificates.map(|der| Certificate::from_der(&der).to_owned()).collect())
 }
