@@ -11,6 +11,8 @@ mod authorization;
 mod certificate;
 #[path = "../../auditor/src/credentials/claims.rs"]
 mod claims;
+#[path = "../../auditor/src/credentials/custom.rs"]
+mod custom;
 #[path = "../../auditor/src/credentials/dpop.rs"]
 mod dpop;
 #[path = "../../auditor/src/credentials/jwt.rs"]
@@ -25,6 +27,7 @@ mod proof;
 mod shape;
 
 use claims::{Claims, Profile};
+use custom::CustomClaims;
 use kind::{Credential, CredentialKind};
 use proof::{Proof, Signature};
 
