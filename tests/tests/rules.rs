@@ -109,9 +109,14 @@ fn cases(issuer: &Issuer) -> Vec<Case> {
             "unsigned",
             &[("Authorization", &bearer(issuer::unsigned(&issuer::claims(AUDIENCE))))],
             &["jwt-unsigned"],
-            &["jwt-unsigned"],
+            &["jwt-unsigned", "policy-violation"],
         ),
-        case("forged", &[("Authorization", &bearer(stranger))], &["jwt-bad-signature"], &["jwt-bad-signature"]),
+        case(
+            "forged",
+            &[("Authorization", &bearer(stranger))],
+            &["jwt-bad-signature"],
+            &["jwt-bad-signature", "policy-violation"],
+        ),
         with(
             json!({"exp": now - 300, "iat": now - 600}),
             "expired",
