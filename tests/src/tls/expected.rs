@@ -17,6 +17,8 @@ pub struct Expected {
     findings: Vec<&'static str>,
     /// Any of it may be left open.
     open: bool,
+    /// What the client gave, where the record says that it is not known what the server made of it.
+    gave: Option<&'static str>,
 }
 
 /// What stands for what is not known, besides null.
@@ -96,7 +98,9 @@ impl Expected {
         add("/transport/security", vec![json!(security)]);
         add("/credentials/0/kind", vec![if security == "mtls" { json!("mtls") } else { Value::Null }]);
         add("verdict and reason", verdicts);
-        Self { fields, findings, open: false }
+        let undecided = record["transport"]["client_certificate"]["accepted"] == "unknown";
+        let gave = undecided.then_some(if planned.certificate.is_given() { "presented" } else { "empty" });
+        Self { fields, findings, open: false, gave }
     }
 
     /// The same where not everything could be seen: it may be less, it may not be false.
@@ -106,6 +110,8 @@ impl Expected {
             let open = OPEN.iter().find(|(open, _)| open == name);
             right.push(open.map_or(Value::Null, |(_, word)| json!(word)));
             match *name {
+                // The end of the handshake was lost, and with it that the server refused.
+                "/transport/client_certificate/outcome" => right.extend(self.gave.map(|gave| json!(gave))),
                 // TLS of which no more is known.
                 "/transport/security" => right.push(json!("tls")),
                 "verdict and reason" => right.extend(
@@ -194,6 +200,25 @@ mod tests {
             let mut wrong = record.clone();
             wrong["findings"] = json!([{"rule": "unauthenticated-call"}]);
             assert_eq!(mismatches(&wrong).len(), 1, "{planned}");
+        }
+    }
+
+    #[test]
+    fn a_lost_refusal_leaves_what_the_client_gave_and_nothing_accepted() {
+        for planned in matrix(&ClientKind::ALL, &ServerKind::ALL) {
+            if planned.outcome() != Outcome::Rejected {
+                continue;
+            }
+            let mut record = faultless(&planned);
+            record["findings"] = json!([]);
+            let gave = if planned.certificate.is_given() { "presented" } else { "empty" };
+            record["transport"]["client_certificate"]["outcome"] = json!(gave);
+            let wrong = |record: &Value| !Expected::of(&planned, record).or_open().mismatches(record).is_empty();
+            assert!(wrong(&record), "{planned}: refused, and said what was given");
+            record["transport"]["client_certificate"]["accepted"] = json!("unknown");
+            assert!(!wrong(&record), "{planned}");
+            record["transport"]["client_certificate"]["accepted"] = json!("yes");
+            assert!(wrong(&record), "{planned}: accepted");
         }
     }
 
