@@ -75,7 +75,7 @@ fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
     let qemu = find("qemu-system-x86_64").context("QEMU is missing: run `cargo xtask setup --tests`")?;
     let mut child = Command::new(qemu)
         // 6.12 double-faults on an emulated cmpxchg16b; one thread keeps emulation deterministic.
-        .args(["-cpu", "Haswell,-cx16", "-accel", "tcg,thread=single", "-smp", "1", "-m", "768"])
+        .args(["-cpu", "Haswell,-cx16", "-accel", "tcg,thread=single", "-smp", "1", "-m", "1536"])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"])
         .arg("-kernel")
         .arg(image)
