@@ -15,6 +15,8 @@ pub const MAP_TLS_INGRESS: &str = "TLS_INGRESS";
 pub const MAP_HTTP2_EGRESS: &str = "HTTP2_EGRESS";
 /// Map: program array whose only entry is [`PROGRAM_HTTP2_INGRESS`].
 pub const MAP_HTTP2_INGRESS: &str = "HTTP2_INGRESS";
+/// Map: client sockets that need not be captured any more, by cookie, written by the auditor.
+pub const MAP_SPARED: &str = "SPARED";
 
 /// Program: `cgroup_skb/egress` on the cgroup2 root.
 pub const PROGRAM_EGRESS: &str = "observe_egress";

@@ -98,6 +98,9 @@ pub const TLS_COPIED: u32 = 4095;
 /// Headers of TLS records in one direction after which no more of it is wanted: a server's flight is up to seven records, and
 /// eight that follow the client's show whether it went on.
 pub const TLS_HEADERS_WANTED: u32 = 24;
+/// Client sockets that are asked to be spared and have not heard of it yet, at most. One that has heard says so by a
+/// [`CLASS_CONTINUATION`] record without payload and with [`MARK_MUTED`].
+pub const SPARED_MAX: u32 = 16_384;
 /// Headers that one [`CLASS_TLS_HEADERS`] record holds at most.
 pub const TLS_HEADERS_MAX: usize = 4;
 

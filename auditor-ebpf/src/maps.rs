@@ -4,14 +4,14 @@ use core::ffi::c_void;
 
 use auditor_abi::{
     counters,
-    record::{TLS_HEADERS_MAX, TlsHeader},
+    record::{SPARED_MAX, TLS_HEADERS_MAX, TlsHeader},
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{PerCpuArray, ProgramArray, RingBuf},
+    maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
 /// Carries records to the auditor. The loader sets its size.
@@ -38,6 +38,11 @@ pub static HTTP2_EGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// The same on the way in.
 #[map]
 pub static HTTP2_INGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Cookies of client sockets that need not be captured, written by the auditor; taken out once heard. What is never heard, of
+/// sockets that are gone, is forgotten for others.
+#[map]
+static SPARED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(SPARED_MAX, 0);
 
 /// [`Socket::followed`]: TLS.
 pub const TLS: u32 = 1;
@@ -83,6 +88,10 @@ pub struct Socket {
     pub seen: u32,
     /// 1 when it was seen from its first byte.
     pub fresh: u32,
+    /// Heads of requests that went out.
+    pub requests: u32,
+    /// Room.
+    pub unused: u32,
     /// How far the TLS records of each direction have been followed.
     pub walks: [Walk; 2],
     /// How far the HTTP/2 frames of each direction have been followed.
@@ -181,6 +190,18 @@ fn storage(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Socket> {
     // SAFETY: `sk` is a socket (the verifier sees to that; the helper refuses those that are not full ones); the value lives as long as the program
     // runs, and all its fields are plain integers for which torn or concurrent writes are harmless.
     unsafe { bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags).cast::<Socket>().as_mut() }
+}
+
+/// Whether the auditor wants no more of a socket.
+#[inline(always)]
+pub fn is_spared(socket: &Socket) -> bool {
+    // SAFETY: the value is not looked at.
+    if unsafe { SPARED.get(&socket.cookie) }.is_none() {
+        return false;
+    }
+    // It stays where another CPU has taken it out, or not: it is heard once.
+    let _ = SPARED.remove(&socket.cookie);
+    true
 }
 
 /// Counts one loss.

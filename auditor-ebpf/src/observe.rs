@@ -25,6 +25,8 @@ use crate::{
 const LISTEN: u32 = 10;
 /// Segments without a head, in one direction, after which a connection seen from its start is taken for another protocol.
 const MISSES: u32 = 4;
+/// Requests of a client's socket before it is looked up among those that are spared: a power of two.
+const SPARED_FROM: u32 = 16;
 /// [`Socket::http`] after a response with status 101.
 const SWITCHED: u32 = 2;
 /// Bytes copied of a TLS connection that was met in its middle: a record header.
@@ -77,6 +79,8 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if socket.followed != 0 {
         return go_on(skb, socket.followed, direction);
     }
+    let spared = class == CLASS_REQUEST && direction == EGRESS && is_spared(socket);
+    let (class, wanted) = if spared { (CLASS_CONTINUATION, 0) } else { (class, wanted) };
     // The end of the stream may come alone or with the end of a body.
     let ends = class == sniff::NOTHING && headers.flags & (FIN | RST) != 0 && socket.http != 0;
     if class == sniff::NOTHING && !ends {
@@ -88,6 +92,23 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
     emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted, 0);
+    if spared && socket.gap[half] != 0 {
+        // The auditor did not get to know of it.
+        socket.quiet = [0, 0];
+    }
+}
+
+/// Whether a client's socket that sends a request is one the auditor wants no more of; then it is muted. Looked up at the 16th
+/// request, the 32nd and so on: it is asked for after a few, and most connections that are not spared are never looked up.
+#[inline(always)]
+fn is_spared(socket: &mut Socket) -> bool {
+    socket.requests += 1;
+    let asks = socket.requests >= SPARED_FROM && socket.requests & (socket.requests - 1) == 0;
+    if !asks || !maps::is_spared(socket) {
+        return false;
+    }
+    socket.mute();
+    true
 }
 
 /// Goes on in the program that follows the connection.

@@ -2,13 +2,15 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
 };
+
+use crate::hash::Keyed;
 
 /// Holds at most `limit` entries. When it is full, a hand goes round the entries: one used since the hand last passed is spared
 /// once, another is forgotten ("second chance"). Every operation takes constant time on average.
 #[derive(Debug)]
-pub(crate) struct Cache<K, V, S = RandomState> {
+pub(crate) struct Cache<K, V, S = Keyed> {
     /// Where each key's entry is in `slots`.
     places: HashMap<K, usize, S>,
     slots: Vec<Slot<K, V>>,

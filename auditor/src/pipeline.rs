@@ -239,6 +239,7 @@ impl Pipeline {
         for (socket, proof) in capture.proofs() {
             tracker.proof(socket, proof);
         }
+        tracker.spared().for_each(|socket| capture.spare(socket));
         status
     }
 

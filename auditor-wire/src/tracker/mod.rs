@@ -29,6 +29,10 @@ use crate::tracker::view::{ConnectionView, View};
 /// How long an ended connection is remembered: its last segments may be sent again, its other end may report late.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Calls of one connection that both ends tell the same of until the client's end is not needed any more: connections of a call or
+/// two are not worth it.
+const AGREED: u8 = 8;
+
 /// What the tracker holds and how much it may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracked {
@@ -64,6 +68,8 @@ pub struct Tracker {
     ended: VecDeque<(Timestamp, SocketId)>,
     buffered: usize,
     evicted: u64,
+    /// Sockets that need not be captured any more and were not asked for yet.
+    spared: Vec<SocketId>,
     /// Reused between calls.
     views: Vec<View>,
 }
@@ -78,10 +84,14 @@ struct Entry {
     proof: Option<tls::Proof>,
     /// What was said of the TLS connection, where calls inside it are read too.
     facts: Option<Box<tls::Facts>>,
+    /// Calls in a row of which this end told the same as the other, which was reported.
+    agreed: u8,
 }
 
 enum State {
     Live(Box<Connection>),
+    /// The client's end of a connection that the server's end tells all of: it is not captured any more.
+    Spared(Box<Identity>),
     /// It has ended then; who it was stays known for a while.
     Ended(Timestamp, Box<Identity>),
 }
@@ -113,6 +123,7 @@ impl Tracker {
             ended: VecDeque::new(),
             buffered: 0,
             evicted: 0,
+            spared: Vec::new(),
             views: Vec::new(),
         }
     }
@@ -121,11 +132,13 @@ impl Tracker {
     pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Observation)) {
         self.advance(segment.time, deliver);
         let id = segment.socket;
-        let known = match self.table.touch(id, self.now).map(|entry| &entry.state) {
-            Some(State::Live(_)) => true,
+        let known = match self.table.touch(id, self.now).map(|entry| (&entry.state, entry.agreed)) {
+            Some((State::Live(_), AGREED)) if segment.muted => return self.spare(id),
+            Some((State::Live(_), _)) => true,
+            Some((State::Spared(_), _)) => return,
             // What comes after the end was sent again, unless it is the begin of another connection.
-            Some(State::Ended(..)) if !segment.syn || segment.rst => return,
-            Some(State::Ended(..)) => {
+            Some((State::Ended(..), _)) if !segment.syn || segment.rst => return,
+            Some((State::Ended(..), _)) => {
                 self.forget(id);
                 false
             }
@@ -136,7 +149,8 @@ impl Tracker {
                 return;
             }
             let state = State::Live(Box::new(Connection::new(segment)));
-            self.table.insert(id, self.now, Entry { state, link: None, noted: None, proof: None, facts: None });
+            let entry = Entry { state, link: None, noted: None, proof: None, facts: None, agreed: 0 };
+            self.table.insert(id, self.now, entry);
         }
         let mut views = std::mem::take(&mut self.views);
         let Some(Entry { state: State::Live(connection), .. }) = self.table.get_mut(id) else { return };
@@ -156,6 +170,13 @@ impl Tracker {
             self.end(id, deliver);
         }
         self.keep_within_limits(deliver);
+    }
+
+    /// Sockets that need not be captured any more, each told once: clients on this node whose servers' ends, on this node as well,
+    /// tell the same of every call. A capture that spares such a socket says so by a segment of it that is `muted`; until then,
+    /// and where none ever comes, both ends are listened to.
+    pub fn spared(&mut self) -> impl Iterator<Item = SocketId> + '_ {
+        self.spared.drain(..)
     }
 
     /// Takes what a TLS library told of a connection that is known by its packets.
@@ -190,7 +211,9 @@ impl Tracker {
         while let Some((id, used)) = self.table.oldest()
             && later(used, self.limits.idle) <= now
         {
-            self.give_up(id, None, deliver);
+            if !self.follows_twin(id) {
+                self.give_up(id, None, deliver);
+            }
         }
     }
 
@@ -268,6 +291,9 @@ impl Tracker {
         }
         while self.table.len() > self.limits.connections || self.buffered > self.limits.buffered_bytes {
             let Some((id, _)) = self.table.oldest() else { break };
+            if self.follows_twin(id) {
+                continue;
+            }
             if matches!(self.table.get(id), Some(Entry { state: State::Live(_), .. })) {
                 self.evicted += 1;
             }
@@ -297,6 +323,13 @@ impl Tracker {
     /// A connection has ended: only who it was is kept. What its other end holds need not wait any more.
     fn end(&mut self, id: SocketId, deliver: &mut dyn FnMut(Observation)) {
         let twin = self.twin_of(id);
+        if let Some(twin) = twin
+            && let Some(Entry { state, .. }) = self.table.get_mut(twin)
+            && let State::Spared(identity) = state
+        {
+            *state = State::Ended(self.now, identity.clone());
+            self.ended.push_back((later(self.now, LINGER), twin));
+        }
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         self.buffered -= connection.buffered();
@@ -373,17 +406,19 @@ impl Tracker {
             let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id);
             return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
         };
+        let destination = self.reporter(id) == Reporter::Destination;
         if self.link(id).is_some_and(|link| link.take_mark(&view)) {
             self.twins.left_out += 1;
-            return;
+            return self.agree(id, !destination && view.worth() == ExchangeView::WHOLE);
         }
-        let destination = self.reporter(id) == Reporter::Destination;
         if let Some(other) = self.link(twin).and_then(|link| link.take_same(&view)) {
             let other = Held::Exchange(other);
             self.twins.released(other.cost());
             self.twins.left_out += 1;
             let Held::Exchange(other) = other else { return };
             let mine = (view.worth(), destination) > (other.worth(), !destination);
+            let client = if destination { twin } else { id };
+            self.agree(client, view.worth().min(other.worth()) == ExchangeView::WHOLE);
             return if mine { self.emit(id, view, deliver) } else { self.emit(twin, other, deliver) };
         }
         let live = matches!(self.table.get(twin), Some(Entry { state: State::Live(_), .. }));
@@ -394,6 +429,36 @@ impl Tracker {
             link.mark(view.request_sequence, view.response_sequence);
         }
         self.emit(id, view, deliver);
+    }
+
+    /// A call was reported by the server's end and left out of what the client's end tells, which is `id`. `same`: both saw it whole.
+    fn agree(&mut self, id: SocketId, same: bool) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let State::Live(connection) = &entry.state else { return };
+        if id.is_plaintext() || connection.complete || entry.agreed == AGREED {
+            return;
+        }
+        entry.agreed = if same && !connection.is_multiplexed() { entry.agreed + 1 } else { 0 };
+        if entry.agreed == AGREED {
+            self.spared.push(id);
+        }
+    }
+
+    /// Nothing more comes of a client's end: what is under way there, the server's end tells.
+    fn spare(&mut self, id: SocketId) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let State::Live(connection) = &entry.state else { return };
+        self.buffered -= connection.buffered();
+        entry.state = State::Spared(Box::new(Identity::of(connection)));
+    }
+
+    /// Keeps a client's end that is not captured any more for as long as the server's; whether that was so.
+    fn follows_twin(&mut self, id: SocketId) -> bool {
+        let spared = matches!(self.table.get(id), Some(Entry { state: State::Spared(_), .. }));
+        let twin = self.twin_of(id).filter(|_| spared).and_then(|twin| self.table.used(twin));
+        let Some(used) = twin.filter(|twin| self.table.used(id).is_some_and(|used| used < *twin)) else { return false };
+        self.table.touch(id, used);
+        true
     }
 
     /// One end's view of a connection. The source's always waits: it is there before the destination's can be.
@@ -483,7 +548,7 @@ impl Tracker {
     fn identity(&self, id: SocketId) -> Option<Identity> {
         Some(match &self.table.get(id)?.state {
             State::Live(connection) => Identity::of(connection),
-            State::Ended(_, identity) => **identity,
+            State::Spared(identity) | State::Ended(_, identity) => **identity,
         })
     }
 

@@ -36,7 +36,7 @@ impl Tracker {
         let Some(entry) = self.table.get(id.carrier()) else { return Some(Box::default()) };
         let under_way = || match &entry.state {
             State::Live(connection) => connection.facts(),
-            State::Ended(..) => None,
+            State::Spared(_) | State::Ended(..) => None,
         };
         let mut facts = entry.facts.clone().or_else(under_way).unwrap_or_default();
         if let Some(proof) = entry.proof {

@@ -79,6 +79,11 @@ impl<T> Table<T> {
         self.slots[*self.places.get(&id)? as usize].value.as_mut()
     }
 
+    /// When a socket was used last.
+    pub(crate) fn used(&self, id: SocketId) -> Option<Timestamp> {
+        Some(self.slots[*self.places.get(&id)? as usize].used)
+    }
+
     /// The socket that was not used for longest, and when it was.
     pub(crate) fn oldest(&self) -> Option<(SocketId, Timestamp)> {
         let slot = self.slots.get(self.oldest as usize)?;

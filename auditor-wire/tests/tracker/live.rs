@@ -105,6 +105,84 @@ fn a_held_view_comes_when_the_other_end_stays_silent() {
     assert_eq!(tracker.tracked().held, 0);
 }
 
+/// Calls of one connection that both ends tell alike, `count` of them.
+fn calls(talk: &mut Talk, count: usize) -> Vec<Packet> {
+    (0..count).flat_map(|_| [talk.by_client(GET), talk.by_server(OK)].concat()).collect()
+}
+
+/// The server's end alone goes on, after the client's has said that it is spared.
+fn spared(talk: &mut Talk) -> Vec<Packet> {
+    let mut last = talk.by_client(GET);
+    (last[0], last[1]) = (last[0].clone().cut(0).muting(), last[1].clone());
+    talk.sockets.0 = None;
+    [last, talk.by_server(OK)].concat()
+}
+
+#[test]
+fn a_client_whose_server_tells_the_same_need_not_be_captured() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let (mut seen, mut tracker) = observe_open(&calls(&mut talk, 7));
+    assert_eq!(tracker.spared().count(), 0, "a few calls are not worth it");
+    let mut take = |tracker: &mut auditor_wire::tracker::Tracker, packets: &[Packet]| {
+        packets.iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| seen.push(told)));
+    };
+    take(&mut tracker, &calls(&mut talk, 3));
+    assert_eq!(tracker.spared().collect::<Vec<_>>(), [SocketId(11)]);
+    assert_eq!(tracker.spared().count(), 0, "it is told once");
+    // The client's end goes on until the kernel has heard.
+    take(&mut tracker, &calls(&mut talk, 3));
+    take(&mut tracker, &spared(&mut talk));
+    for _ in 0..3 {
+        // A third less than the time after which an idle connection is forgotten.
+        talk.time += 10 * 60 * 1_000_000_000;
+        take(&mut tracker, &calls(&mut talk, 2));
+    }
+    assert_eq!(tracker.tracked().connections, 2, "the client is known for as long as the server's end");
+    assert_eq!(lines(&seen), ["Destination GET h /a -> 200"; 20]);
+    for observation in &seen {
+        let told = exchange(observation);
+        assert_eq!((told.source.owner, told.source.socket), (Some(owner(11)), Some(SocketId(11))));
+    }
+    let mut late = Vec::new();
+    talk.close().iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| late.push(told)));
+    tracker.advance(Timestamp(talk.time + 10_000_000_000), &mut |told| late.push(told));
+    assert_eq!((late.len(), tracker.tracked().connections, tracker.tracked().buffered_bytes), (0, 0, 0));
+}
+
+#[test]
+fn what_the_server_alone_saw_in_part_comes_at_once() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let (mut seen, mut tracker) = observe_open(&calls(&mut talk, 8));
+    let mut rest = spared(&mut talk);
+    let mut cut = talk.by_client(GET);
+    cut[0] = cut[0].clone().cut(20);
+    rest.extend([cut, talk.by_server(OK)].concat());
+    rest.iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| seen.push(told)));
+    assert_eq!(lines(&seen[8..]), ["Destination GET h /a -> 200", "Destination GET - /a -> 200 (head-truncated)"]);
+    assert_eq!(tracker.tracked().held, 0);
+}
+
+#[test]
+fn who_did_not_agree_is_not_spared() {
+    // Both ends in a capture file are read anyway; an end alone agrees with nobody; nor does one that sees less.
+    let mut file = Talk { sockets: (Some(11), Some(22)), ..Talk::captured() };
+    assert_eq!(observe_open(&calls(&mut file, 20)).1.spared().count(), 0);
+    let mut alone = Talk::live(Some(11), None);
+    assert_eq!(observe_open(&calls(&mut alone, 20)).1.spared().count(), 0);
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = Vec::new();
+    for _ in 0..5 {
+        packets.extend(calls(&mut talk, 6));
+        let mut request = talk.by_client(GET);
+        request[1] = request[1].clone().cut(20);
+        packets.extend([request, talk.by_server(OK)].concat());
+    }
+    assert_eq!(observe_open(&packets).1.spared().count(), 0);
+    // Who is spared and was never told so is listened to as before.
+    let mut talk = Talk::live(Some(11), Some(22));
+    assert_eq!(told(&[calls(&mut talk, 20), talk.close()].concat()), ["Destination GET h /a -> 200"; 20]);
+}
+
 #[test]
 fn ends_meet_through_address_translation() {
     let service = "10.96.0.10:80".parse().expect("an address");

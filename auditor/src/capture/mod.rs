@@ -31,6 +31,10 @@ pub trait Capture {
         Vec::new()
     }
 
+    /// Nothing more is wanted of a socket: what it would tell, another tells. A source may go on; one that does not says so by a
+    /// segment that is `muted`.
+    fn spare(&mut self, _socket: SocketId) {}
+
     /// What the source has counted since it began.
     fn counts(&mut self) -> Counts;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auditor_wire::segment::Segment;
+use auditor_wire::segment::{Segment, SocketId};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Capture, CaptureError, Counts, Status, record::decode};
@@ -56,6 +56,10 @@ impl Capture for RingSource {
             }
         }
         Ok(Status::More)
+    }
+
+    fn spare(&mut self, socket: SocketId) {
+        self.programs.spare(socket);
     }
 
     fn counts(&mut self) -> Counts {

@@ -9,6 +9,7 @@ use super::{
     authorization::percent_decoded,
     found::{Found, Sight},
     names::Names,
+    recall::Recall,
     shape::is_token,
     verify::Verifier,
 };
@@ -107,6 +108,7 @@ pub struct Extractor {
     pub(super) limits: Limits,
     pub(super) key: FingerprintKey,
     pub(super) verifier: Option<Arc<Verifier>>,
+    pub(super) recall: Arc<Recall>,
     /// Claims that are kept while a call is judged, besides those that are shown.
     pub(super) wanted_claims: Arc<[Arc<str>]>,
 }
@@ -145,6 +147,7 @@ impl Extractor {
             parameters.add(&name, (parameter_kind(&name), Arc::from(format!("query:{name}"))));
         }
         let limits = settings.limits;
+        let recall = Arc::new(Recall::new());
         Self {
             headers,
             cookies,
@@ -154,6 +157,7 @@ impl Extractor {
             limits,
             key,
             verifier: None,
+            recall,
             wanted_claims: Arc::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use zeroize::{Zeroize, Zeroizing};
@@ -139,7 +140,7 @@ impl FingerprintKey {
 
     /// The fingerprint of a secret: BLAKE3 keyed hash, the first 8 bytes as 16 hexadecimal digits.
     #[must_use]
-    pub fn fingerprint(&self, secret: &[u8]) -> Box<str> {
+    pub fn fingerprint(&self, secret: &[u8]) -> Arc<str> {
         text(&self.hash(secret))
     }
 
@@ -158,14 +159,13 @@ impl FingerprintKey {
 }
 
 /// The fingerprint that a hash begins with.
-pub(super) fn text(hash: &[u8; 32]) -> Box<str> {
+pub(super) fn text(hash: &[u8; 32]) -> Arc<str> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(16);
-    for byte in &hash[..8] {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    let mut text = [0; 16];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
-    text.into_boxed_str()
+    Arc::from(std::str::from_utf8(&text).unwrap_or_default())
 }
 
 impl std::fmt::Debug for FingerprintKey {

@@ -6,11 +6,12 @@ use auditor_wire::exchange::Request;
 
 use super::{
     Claims, Credential, CredentialKind, CustomClaims, Proof,
-    authorization::{self, Scheme, access_key, name_shown, parameter, percent_decoded},
+    authorization::{self, Scheme, Secret, access_key, name_shown, parameter, percent_decoded},
     certificate, dpop,
     extract::{Extractor, Role, cookie_carrier},
     fingerprint, jwt,
     message::{self, Signed},
+    recall,
     shape::{is_placeholder, is_token, unquoted},
 };
 
@@ -36,7 +37,6 @@ impl Found<'_> {
         self.add_with(kind, carrier, secret, claims, || None);
     }
 
-    /// `proof` is not asked for of a credential that is there already, nor where secrets are masked.
     fn add_with(
         &mut self,
         kind: CredentialKind,
@@ -45,43 +45,85 @@ impl Found<'_> {
         claims: Option<Claims>,
         proof: impl FnOnce() -> Option<Proof>,
     ) {
-        let Self { extractor, sight, credentials, .. } = self;
-        if credentials.len() >= extractor.limits.credentials {
-            return;
+        if !self.is_full() {
+            let found = self.hashed(kind, secret, claims);
+            self.put(carrier, &found, secret, proof);
         }
-        let hash = extractor.key.hash(secret);
-        let fingerprint = fingerprint::text(&hash);
+    }
+
+    fn is_full(&self) -> bool {
+        self.credentials.len() >= self.extractor.limits.credentials
+    }
+
+    fn hashed(&self, kind: CredentialKind, secret: &[u8], claims: Option<Claims>) -> recall::Found {
+        let hash = self.extractor.key.hash(secret);
+        recall::Found { kind, hash, fingerprint: fingerprint::text(&hash), claims: claims.map(Arc::new), at: None }
+    }
+
+    /// Keeps what was found. `proof` is not asked for of a credential that is there already, nor where secrets are masked.
+    fn put(
+        &mut self,
+        carrier: &Arc<str>,
+        found: &recall::Found,
+        secret: &[u8],
+        proof: impl FnOnce() -> Option<Proof>,
+    ) {
+        let recall::Found { kind, hash, fingerprint, claims, .. } = found;
         let same =
-            |known: &Credential| known.kind == kind && known.fingerprint == fingerprint && known.carrier == *carrier;
-        if credentials.iter().any(same) {
+            |known: &Credential| known.kind == *kind && known.fingerprint == *fingerprint && known.carrier == *carrier;
+        if self.is_full() || self.credentials.iter().any(same) {
             return;
         }
+        let Self { extractor, sight, credentials, .. } = self;
         let whole = *sight == Sight::Whole;
         let verifier = extractor.verifier.as_ref().filter(|_| whole);
-        let signature = claims.as_ref().zip(verifier).map(|(claims, verifier)| verifier.check(secret, &hash, claims));
+        let signature = claims.as_ref().zip(verifier).map(|(claims, verifier)| verifier.check(secret, hash, claims));
         let proof = if whole { proof().map(Box::new) } else { None };
         let wanted = &extractor.wanted_claims;
         let read = claims.as_ref().filter(|claims| claims.readable && !wanted.is_empty());
         let custom = read.and_then(|_| CustomClaims::read(secret, wanted)).map(Box::new);
-        let claims = claims.map(Box::new);
-        credentials.push(Credential { kind, carrier: carrier.clone(), fingerprint, claims, signature, proof, custom });
+        credentials.push(Credential {
+            kind: *kind,
+            carrier: carrier.clone(),
+            fingerprint: fingerprint.clone(),
+            claims: claims.clone(),
+            signature,
+            proof,
+            custom,
+        });
+    }
+
+    /// What a value of `Authorization` proves. A value that comes with every call is read once.
+    fn authorization(&mut self, carrier: &Arc<str>, value: &[u8]) {
+        let read = || {
+            let authorization::Proof { kind, secret, claims } = authorization::read(value)?;
+            let at = match &secret {
+                Secret::Borrowed(secret) => Some(secret.as_ptr().addr() - value.as_ptr().addr()),
+                Secret::Decoded(_) => None,
+            };
+            let at = at.map(|at| at..at + secret.bytes().len());
+            Some(recall::Found { at, ..self.hashed(kind, secret.bytes(), claims) })
+        };
+        let Some(found) = self.extractor.recall.of(value, read) else { return };
+        let (kind, request) = (found.kind, self.request);
+        // Of a secret that does not stand there as it is nothing more is asked than its hash.
+        let secret = found.at.clone().and_then(|at| value.get(at)).unwrap_or_default();
+        self.put(carrier, &found, secret, || authorized(kind, value, request));
     }
 
     pub(super) fn headers(&mut self) {
         let (extractor, request) = (self.extractor, self.request);
         let mut session_token = None;
+        let tokens = jwt::possible(request.head.bytes());
         for (name, value) in request.head.headers() {
             let Some((role, carrier)) = extractor.headers.get(name) else {
-                self.unlisted(name, extractor.searched(value));
+                if tokens {
+                    self.unlisted(name, extractor.searched(value));
+                }
                 continue;
             };
             match role {
-                Role::Authorization => {
-                    if let Some(proof) = authorization::read(value) {
-                        let (kind, secret) = (proof.kind, proof.secret.bytes());
-                        self.add_with(kind, carrier, secret, proof.claims, || authorized(kind, value, request));
-                    }
-                }
+                Role::Authorization => self.authorization(carrier, value),
                 Role::ApiKey => self.key(carrier, value),
                 Role::HmacSignature | Role::Signature if is_placeholder(value) => {}
                 Role::HmacSignature => {

@@ -47,7 +47,8 @@ pub(super) fn candidates(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
 
 /// Whether a token can be in the text at all; much cheaper than [`find`].
 pub(super) fn possible(text: &[u8]) -> bool {
-    text.len() >= 16 && next_start(text, 0).is_some()
+    let has = |pair: &[u8; 2]| memchr::memmem::find_iter(text, pair).any(|at| begins(text, at));
+    text.len() >= 16 && (has(b"ey") || has(b"ew"))
 }
 
 /// The next place where a run begins that can be a token: `{"`, `{ ` and `{` with a line break begin with `ey` or `ew`.

@@ -18,10 +18,10 @@ pub struct Credential {
     /// every call carries a fresh proof (Digest, signatures), of the name of the key or user, if it is there. Left out of records where there is nothing to hash: a client certificate
     /// that TLS 1.3 encrypts.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub fingerprint: Box<str>,
+    pub fingerprint: Arc<str>,
     /// Claims of a JWT that are safe to show.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Box<Claims>>,
+    pub claims: Option<Arc<Claims>>,
     /// Of a JWT: whether its signature holds. `None` where no keys are configured: it was not looked at.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,

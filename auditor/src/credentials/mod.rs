@@ -23,6 +23,7 @@ mod mask;
 mod message;
 mod names;
 mod proof;
+mod recall;
 pub mod redact;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,12 +1,15 @@
 //! The table of groups: found by what makes a call part of one, bounded, the least recently seen given up first.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::HashTable;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Event, Group, Identity, Occasion, Who, cut};
-use crate::judgement::{Finding, Judgement, Kind, Party, Severity};
+use crate::{
+    hash::Keyed,
+    judgement::{Finding, Judgement, Kind, Party, Severity},
+};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -17,7 +20,7 @@ pub struct Ledger {
     slots: Vec<Slot>,
     /// Where in `slots` a group is. The hash is keyed: peers choose what goes into it.
     table: HashTable<u32>,
-    hasher: RandomState,
+    hasher: Keyed,
     /// The slots form a list, from the one seen last to the one not seen for longest.
     newest: u32,
     oldest: u32,
@@ -41,7 +44,7 @@ impl Ledger {
         Self {
             slots: Vec::new(),
             table: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: Keyed::new(),
             newest: NONE,
             oldest: NONE,
             limit: limit.clamp(1, NONE as usize),

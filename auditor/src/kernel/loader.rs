@@ -10,9 +10,10 @@ use std::{
 };
 
 use auditor_abi::{counters, names, record::SocketRow};
+use auditor_wire::segment::SocketId;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, ProgramArray, RingBuf},
+    maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, ProgramError},
     sys::Stats,
 };
@@ -82,6 +83,7 @@ impl LoadError {
 pub struct Programs {
     ebpf: Ebpf,
     losses: PerCpuArray<MapData, u64>,
+    spared: HashMap<MapData, u64, u8>,
     /// The kernel empties a program array once nobody has it open.
     _tail_calls: Vec<ProgramArray<MapData>>,
     /// Keeps the kernel's run-time statistics on while it lives.
@@ -135,7 +137,8 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Programs, Ring), LoadEr
     let ring = take_map(&mut ebpf, names::MAP_RECORDS)?;
     let ring = RingBuf::try_from(ring).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, names::MAP_COUNTERS)?).map_err(map_error)?;
-    Ok((Programs { ebpf, losses, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
+    let spared = HashMap::try_from(take_map(&mut ebpf, names::MAP_SPARED)?).map_err(map_error)?;
+    Ok((Programs { ebpf, losses, spared, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
 }
 
 impl Programs {
@@ -154,6 +157,13 @@ impl Programs {
                 .map_err(|error| program_error(program, error))?;
         }
         Ok(())
+    }
+
+    /// Nothing more is wanted of a client's socket. It hears of it some requests later and says so; one that cannot be told goes on.
+    pub fn spare(&mut self, socket: SocketId) {
+        if let Err(error) = self.spared.insert(socket.0, 0, 0) {
+            tracing::debug!(%error, "a socket cannot be spared");
+        }
     }
 
     /// Losses the programs have counted, by reason.
@@ -217,8 +227,8 @@ impl SocketLister {
         let btf = aya::Btf::from_sys_fs()
             .map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
         let mut loader = EbpfLoader::new();
-        // The object's ring is not used here.
-        loader.map_max_entries(names::MAP_RECORDS, SMALLEST_RING);
+        // The object's ring and what it is told of sockets are not used here.
+        loader.map_max_entries(names::MAP_RECORDS, SMALLEST_RING).map_max_entries(names::MAP_SPARED, 1);
         for (name, offset) in offsets {
             loader.override_global(name, offset, true);
         }

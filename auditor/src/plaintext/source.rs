@@ -139,6 +139,10 @@ impl Capture for PlaintextSource {
         std::mem::take(&mut self.proofs)
     }
 
+    fn spare(&mut self, socket: SocketId) {
+        self.packets.spare(socket);
+    }
+
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
         let counted = self.finder.counted();
         counted.into_iter().map(|((library, covered), files)| (library.as_str(), covered, files)).collect()

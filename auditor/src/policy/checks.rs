@@ -238,7 +238,9 @@ pub(super) fn unauthenticated(call: &Call<'_>) -> Option<Finding> {
         Outcome::Failed if answered_before_the_check(response.status) => (Severity::Low, "not refused"),
         Outcome::Failed => (Severity::Medium, "processed, not refused"),
     };
-    let detail = format!("{method} without credential answered {} ({why})", response.status).into_boxed_str();
+    let mut digits = itoa::Buffer::new();
+    let status = digits.format(response.status);
+    let detail = [method, " without credential answered ", status, " (", why, ")"].concat().into_boxed_str();
     Some(Finding { rule: UNAUTHENTICATED_CALL, severity: level, detail })
 }
 

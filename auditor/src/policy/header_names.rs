@@ -14,22 +14,25 @@ const WORD_BYTES: usize = 16;
 
 /// The names in their order, in lower case, with commas between; `~` for each that is not shown, `...` for those past the 32nd.
 pub(super) fn header_names(head: &Head) -> Box<str> {
-    let mut out = String::with_capacity(256);
+    let mut out = Vec::with_capacity(256);
     for (number, (name, _)) in head.headers().enumerate() {
         if number > 0 {
-            out.push(',');
+            out.push(b',');
         }
         if number == NAMES {
-            out.push_str("...");
+            out.extend_from_slice(b"...");
             break;
         }
         if is_shown(name) {
-            out.extend(name.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
+            let begin = out.len();
+            out.extend_from_slice(name);
+            out[begin..].make_ascii_lowercase();
         } else {
-            out.push('~');
+            out.push(b'~');
         }
     }
-    out.into_boxed_str()
+    // What is shown is ASCII.
+    String::from_utf8(out).unwrap_or_default().into_boxed_str()
 }
 
 fn is_shown(name: &[u8]) -> bool {

@@ -6,10 +6,12 @@
 //! anything with 200 cannot be told from one with many names; then words keep their own route as long as a fair share of the
 //! calls at their position goes to them, and the others get it back an hour after the flood ended. Everything is bounded.
 
-use std::hash::{BuildHasher, RandomState};
 
 use super::crosscall::{Held, WorkloadId};
-use crate::{cache::Cache, hash::BuildMix};
+use crate::{
+    cache::Cache,
+    hash::{BuildMix, Keyed},
+};
 
 /// Different words at one position of a path, until they are taken for something that varies.
 const FAN_OUT: u16 = 50;
@@ -58,14 +60,14 @@ enum WordKind {
 
 #[derive(Debug)]
 pub(super) struct Learned {
-    keys: RandomState,
+    keys: Keyed,
     words: Cache<u64, Word, BuildMix>,
     now: u32,
 }
 
 impl Learned {
     pub(super) fn new() -> Self {
-        Self { keys: RandomState::new(), words: Cache::new(LIMIT), now: 0 }
+        Self { keys: Keyed::new(), words: Cache::new(LIMIT), now: 0 }
     }
 
     pub(super) fn held(&self) -> Held {

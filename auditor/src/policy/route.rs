@@ -28,8 +28,8 @@ pub fn route(path: &str) -> Box<str> {
             out.push_str("{rest}");
             break;
         }
-        let segment = segment.split(';').next().unwrap_or_default();
-        push_segment(&mut out, segment);
+        let end = memchr::memchr(b';', segment.as_bytes()).unwrap_or(segment.len());
+        push_segment(&mut out, &segment[..end]);
     }
     out.into_boxed_str()
 }
@@ -49,7 +49,7 @@ pub fn method(path: &str) -> Box<str> {
 
 fn push_segment(out: &mut String, segment: &str) {
     // `42.json`, `42:cancel`: the part behind is of a small set.
-    if let Some(at) = segment.rfind(['.', ':'])
+    if let Some(at) = memchr::memrchr2(b'.', b':', segment.as_bytes())
         && let (stem, ending) = segment.split_at(at)
         && let Some(placeholder @ ("{id}" | "{date}")) = variable(stem)
         && (2..=12).contains(&ending.len())
@@ -69,10 +69,12 @@ fn push_segment(out: &mut String, segment: &str) {
 /// The placeholder of a segment that varies from call to call.
 fn variable(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
+    // Nothing below makes more of a short word.
+    if bytes.len() < 16 && bytes.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')) {
+        return None;
+    }
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    if segment.is_empty() {
-        None
-    } else if is_date(bytes) {
+    if is_date(bytes) {
         Some("{date}")
     } else if digits == bytes.len() || is_uuid(bytes) || is_hash(bytes, digits) {
         Some("{id}")

@@ -91,7 +91,7 @@ pub(crate) fn authenticated() -> Judgement {
     claims.sub = Some("cart".into());
     claims.scope = vec!["items:read".into()];
     claims.lifetime_seconds = Some(300);
-    token.claims = Some(claims);
+    token.claims = Some(claims.into());
     Judgement {
         source: party("10.0.0.3", 40000, Some("shop/cart")),
         destination: party("10.0.0.2", 8080, Some("shop/inventory")),

@@ -19,7 +19,6 @@ mod state;
 mod workloads;
 
 use std::{
-    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -38,6 +37,7 @@ use super::{
 };
 use crate::{
     credentials::{Credential, CredentialKind, Profile},
+    hash::Keyed,
     judgement::{Finding, Outcome, Verdict},
 };
 
@@ -129,7 +129,7 @@ struct Ends {
 /// What calls together show. Its clock is that of the traffic.
 #[derive(Debug)]
 pub(super) struct CrossCall {
-    keys: RandomState,
+    keys: Keyed,
     workloads: Workloads,
     credentials: Credentials,
     hops: Hops,
@@ -144,7 +144,7 @@ impl CrossCall {
         let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
         let window = seconds(settings.window);
         Self {
-            keys: RandomState::new(),
+            keys: Keyed::new(),
             workloads: Workloads::new(),
             credentials: Credentials::new(settings.credentials, window),
             hops: Hops::new(),

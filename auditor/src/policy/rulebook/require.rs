@@ -214,6 +214,8 @@ fn listed(names: &[Box<str>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn token(claims: Claims) -> Credential {
@@ -221,7 +223,7 @@ mod tests {
             kind: CredentialKind::BearerJwt,
             carrier: "header:authorization".into(),
             fingerprint: "f".into(),
-            claims: Some(Box::new(Claims { readable: true, ..claims })),
+            claims: Some(Arc::new(Claims { readable: true, ..claims })),
             signature: None,
             proof: None,
             custom: None,
@@ -277,7 +279,7 @@ mod tests {
         let many = Claims { aud: vec!["x".into(); LIST_LIMIT], ..Claims::default() };
         assert_eq!(rules(&require, &[token(many)]), (vec![], true));
         let mut unread = token(Claims::default());
-        unread.claims.as_mut().expect("claims").readable = false;
+        unread.claims.as_mut().map(Arc::make_mut).expect("claims").readable = false;
         assert_eq!(rules(&require, &[unread]), (vec![], true));
         let verified = Require { verified: true, ..Require::default() };
         assert_eq!(rules(&verified, &[token(Claims::default())]), (vec![], true));

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::super::{escape::Escaped, workload_parts};
+use crate::hash::Keyed;
 
 /// Label values longer than this are cut; bytes.
 const LABEL_LIMIT: usize = 128;
@@ -32,7 +33,7 @@ pub(super) struct Labels {
 /// The workloads that series speak of.
 #[derive(Debug)]
 pub(super) struct Names {
-    ids: HashMap<Arc<str>, NameId>,
+    ids: HashMap<Arc<str>, NameId, Keyed>,
     slots: Vec<Slot>,
     free: Vec<NameId>,
     limit: usize,
@@ -47,7 +48,7 @@ struct Slot {
 impl Names {
     pub(super) fn new(limit: usize) -> Self {
         let fixed = |name: &str| Slot { labels: Labels { workload: name.into(), namespace: "".into() }, used: 0 };
-        Self { ids: HashMap::new(), slots: vec![fixed("~unknown"), fixed("~other")], free: Vec::new(), limit }
+        Self { ids: HashMap::default(), slots: vec![fixed("~unknown"), fixed("~other")], free: Vec::new(), limit }
     }
 
     /// The number of a workload, used now; [`NameId::OTHER`] past the limit.
