@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::buffer::SecretBuffer;
 use crate::segment::{Endpoints, Owner, SocketId, Timestamp};
 use crate::tls;
 
@@ -100,7 +101,7 @@ pub struct Exchange {
 /// A message's head: start line and headers, values still readable. It holds secrets: it is wiped when dropped, its `Debug`
 /// shows no value, and it goes no further than credential extraction.
 pub struct Head {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: SecretBuffer,
     headers: Vec<Field>,
 }
 
@@ -207,7 +208,7 @@ impl Head {
     /// Ranges that do not lie inside `bytes` are dropped.
     #[must_use]
     pub fn new(bytes: Vec<u8>, ranges: impl IntoIterator<Item = ((usize, usize), (usize, usize))>) -> Self {
-        let bytes = Zeroizing::new(bytes);
+        let bytes = SecretBuffer::from(bytes);
         let inside = |(start, end): (usize, usize)| {
             let range = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
             (start <= end && end <= bytes.len()).then_some(range)

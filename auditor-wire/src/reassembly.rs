@@ -1,7 +1,7 @@
 //! One direction of a TCP connection put in order. It knows sequence numbers; it does not know what the bytes mean, other than
 //! through [`Need`].
 
-use zeroize::Zeroizing;
+use crate::buffer::SecretBuffer;
 
 use crate::segment::{Class, Segment, Timestamp};
 
@@ -151,7 +151,7 @@ pub struct Stored {
     time: Timestamp,
     sequence: u32,
     length: u32,
-    payload: Zeroizing<Vec<u8>>,
+    payload: SecretBuffer,
     begins: bool,
     fin: bool,
     gap: bool,
@@ -394,7 +394,7 @@ impl Stored {
             time: part.time,
             sequence: part.sequence,
             length: part.length,
-            payload: Zeroizing::new(part.payload.to_vec()),
+            payload: SecretBuffer::from(part.payload.to_vec()),
             begins: part.begins,
             fin: part.fin,
             gap: part.gap,

@@ -47,6 +47,8 @@ use crate::{
     state::Snapshot,
 };
 
+/// The sleep grows to so many times the interval while nothing comes: what comes then has all the ring for itself.
+const QUIET_POLLS: u32 = 4;
 /// How often figures about the auditor itself are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// What is still in the ring at the end is taken in so many rounds at most: on a busy machine it never runs empty.
@@ -87,7 +89,7 @@ pub struct Control<'a> {
     pub stop: &'a AtomicBool,
     /// Stop after this time.
     pub duration: Option<Duration>,
-    /// Sleep of the reader when there is nothing.
+    /// Sleep of the reader when there is nothing; longer while nothing comes.
     pub poll_interval: Duration,
     /// Told that the pipeline comes round.
     pub health: Option<&'a Health>,
@@ -147,7 +149,9 @@ impl Pipeline {
     pub fn run(&mut self, source: &mut Source, control: &Control<'_>) -> Result<(), CaptureError> {
         let started = Instant::now();
         let mut figures_due = started;
+        let mut pause = control.poll_interval;
         let result = loop {
+            let before = self.taken;
             let over = control.duration.is_some_and(|duration| started.elapsed() >= duration);
             if over || control.stop.load(Ordering::Relaxed) || self.behind.outputs.failed() {
                 break self.last_rounds(source);
@@ -157,7 +161,10 @@ impl Pipeline {
                 Ok(Status::Idle) => {
                     let behind = &mut self.behind;
                     self.tracker.advance(self.clock.now(), &mut |observation| behind.observation(observation));
-                    thread::sleep(control.poll_interval);
+                    let quiet = self.taken == before;
+                    let longest = control.poll_interval * QUIET_POLLS;
+                    pause = if quiet { (pause * 2).min(longest) } else { control.poll_interval };
+                    thread::sleep(pause);
                 }
                 Ok(Status::End) => break Ok(()),
                 Err(error) => break Err(error),

@@ -5,6 +5,7 @@
 
 use zeroize::Zeroizing;
 
+use crate::buffer::SecretBuffer;
 use crate::detect::is_token;
 use crate::exchange::{Deviations, Head, Request, Response, Version};
 use crate::http1::framing::{Asked, BodyLength, Lengths};
@@ -54,7 +55,7 @@ pub(crate) fn end(bytes: &[u8], from: usize) -> Result<usize, usize> {
 ///
 /// `None` when not even the request line can be read.
 pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
-    let bytes = Zeroizing::new(bytes);
+    let bytes = SecretBuffer::from(bytes);
     let line_end = memchr::memchr(b'\n', &bytes)?;
     let line = RequestLine::read(without_cr(&bytes[..line_end]))?;
     let mut lines = Lines { malformed: line.malformed, ..Lines::default() };
@@ -91,7 +92,7 @@ pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
 
 /// Reads a response's head from all its bytes, or from what there is of them.
 pub fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
-    let bytes = Zeroizing::new(bytes);
+    let bytes = SecretBuffer::from(bytes);
     let line_end = memchr::memchr(b'\n', &bytes)?;
     let (minor_version, status) = status_line(without_cr(&bytes[..line_end]))?;
     let mut lines = Lines::default();
@@ -317,8 +318,8 @@ impl Lines {
         }
     }
 
-    fn take_head(&mut self, mut bytes: Zeroizing<Vec<u8>>) -> Head {
-        Head::new(std::mem::take(&mut *bytes), self.fields.drain(..))
+    fn take_head(&mut self, bytes: SecretBuffer) -> Head {
+        Head::new(bytes.into_vec(), self.fields.drain(..))
     }
 }
 

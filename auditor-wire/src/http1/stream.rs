@@ -410,9 +410,9 @@ impl Parser {
             Ok(end) => {
                 let State::Head(partial) = std::mem::take(&mut self.state) else { return None };
                 chunk.take(end - before);
-                let mut bytes = partial.buffer.into_vec();
-                zeroize::Zeroize::zeroize(&mut bytes[end..]);
-                bytes.truncate(end);
+                let mut buffer = partial.buffer;
+                buffer.truncate(end);
+                let bytes = buffer.into_vec();
                 let event = self.whole(bytes, partial.time, partial.sequence, partial.found);
                 if !event
                     .as_ref()

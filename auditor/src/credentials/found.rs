@@ -61,13 +61,7 @@ impl Found<'_> {
     }
 
     /// Keeps what was found. `proof` is not asked for of a credential that is there already, nor where secrets are masked.
-    fn put(
-        &mut self,
-        carrier: &Arc<str>,
-        found: &recall::Found,
-        secret: &[u8],
-        proof: impl FnOnce() -> Option<Proof>,
-    ) {
+    fn put(&mut self, carrier: &Arc<str>, found: &recall::Found, secret: &[u8], proof: impl FnOnce() -> Option<Proof>) {
         let recall::Found { kind, hash, fingerprint, claims, .. } = found;
         let same =
             |known: &Credential| known.kind == *kind && known.fingerprint == *fingerprint && known.carrier == *carrier;

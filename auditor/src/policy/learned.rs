@@ -6,7 +6,6 @@
 //! anything with 200 cannot be told from one with many names; then words keep their own route as long as a fair share of the
 //! calls at their position goes to them, and the others get it back an hour after the flood ended. Everything is bounded.
 
-
 use super::crosscall::{Held, WorkloadId};
 use crate::{
     cache::Cache,

@@ -18,10 +18,7 @@ mod hops;
 mod state;
 mod workloads;
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use auditor_wire::exchange::Request;
 

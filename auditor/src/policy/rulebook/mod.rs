@@ -6,6 +6,7 @@
 mod builtin;
 mod condition;
 pub mod follow;
+mod index;
 mod pattern;
 mod place;
 mod raw;
@@ -14,7 +15,7 @@ mod require;
 mod ruled;
 mod waiver;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use jiff::civil::Date;
 
@@ -22,6 +23,7 @@ pub(in crate::policy) use self::ruled::{Call, RouteUsed};
 pub use self::waiver::{WaiverState, WaiverStatus};
 use self::{
     condition::Condition,
+    index::Index,
     pattern::{Fit, Methods, PathPattern, Segments, Selector},
     require::Require,
     waiver::Waiver,
@@ -39,10 +41,7 @@ pub struct Rulebook {
     routes: Vec<Route>,
     /// Where the built-in ones begin.
     builtin: usize,
-    /// Routes by the first segment of their path, each list in order; those without one are in all lists.
-    by_segment: HashMap<Box<str>, Vec<u32>>,
-    /// Routes whose path may begin with anything.
-    other: Vec<u32>,
+    index: Index,
     waivers: Vec<Waiver>,
     /// Claims that conditions ask for beyond those that are shown.
     custom_claims: Arc<[Arc<str>]>,
@@ -130,22 +129,13 @@ impl Rulebook {
     fn new(mut routes: Vec<Route>, waivers: Vec<Waiver>, digest: String) -> Self {
         let builtin = routes.len();
         routes.extend(builtin_routes());
-        let (mut by_segment, mut other): (HashMap<Box<str>, Vec<u32>>, Vec<u32>) = (HashMap::new(), Vec::new());
-        for (at, route) in (0_u32..).zip(&routes) {
-            match route.target.path.as_ref().and_then(PathPattern::first_literal) {
-                Some(first) => by_segment.entry(first.into()).or_insert_with(|| other.clone()).push(at),
-                None => {
-                    other.push(at);
-                    by_segment.values_mut().for_each(|list| list.push(at));
-                }
-            }
-        }
+        let index = Index::of(routes.iter().map(|route| &route.target));
         let mut custom: Vec<&str> =
             routes.iter().filter_map(|route| route.when.as_ref()).flat_map(Condition::custom_claims).collect();
         custom.sort_unstable();
         custom.dedup();
         let custom_claims = custom.into_iter().map(Arc::from).collect();
-        Self { routes, builtin, by_segment, other, waivers, custom_claims, digest }
+        Self { routes, builtin, index, waivers, custom_claims, digest }
     }
 
     /// Whether a file holds a policy, by its keys. What cannot be read holds none: who reads it says why.
@@ -199,9 +189,8 @@ impl Rulebook {
 
     /// The route a call takes, and whether it is not known because a workload is not.
     fn route(&self, call: &Call<'_>) -> (Option<&Route>, bool) {
-        let list = call.segments.first().and_then(|first| self.by_segment.get(first)).unwrap_or(&self.other);
         let mut unknown = false;
-        for at in list {
+        for at in self.index.candidates(call.segments.first(), call.destination.workload.as_deref()) {
             let Some(route) = self.routes.get(*at as usize) else { continue };
             // A built-in route knows no workloads, and only lowers a severity.
             if unknown && (*at as usize) < self.builtin {
