@@ -220,11 +220,13 @@ impl Head {
     }
 
     /// Header names and values in the order they came, values without surrounding white space.
+    #[inline]
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.headers.iter().map(|field| (self.slice(field.name), self.slice(field.value)))
     }
 
     /// Values of one header; the name is compared without case.
+    #[inline]
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.headers().filter(move |(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
@@ -235,6 +237,7 @@ impl Head {
         &self.bytes
     }
 
+    #[inline]
     fn slice(&self, (start, end): (u32, u32)) -> &[u8] {
         self.bytes.get(start as usize..end as usize).unwrap_or_default()
     }

@@ -1,12 +1,13 @@
 //! JSON Web Tokens: finding them in text and reading the claims that are safe to show. Signatures are checked in `verify`.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::LazyLock};
 
 use base64::{
     Engine,
     alphabet::URL_SAFE,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use memchr::memmem::Finder;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
@@ -47,8 +48,8 @@ pub(super) fn candidates(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
 
 /// Whether a token can be in the text at all; much cheaper than [`find`].
 pub(super) fn possible(text: &[u8]) -> bool {
-    let has = |pair: &[u8; 2]| memchr::memmem::find_iter(text, pair).any(|at| begins(text, at));
-    text.len() >= 16 && (has(b"ey") || has(b"ew"))
+    static BEGINNINGS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [Finder::new("ey"), Finder::new("ew")]);
+    text.len() >= 16 && BEGINNINGS.iter().any(|pair| pair.find_iter(text).any(|at| begins(text, at)))
 }
 
 /// The next place where a run begins that can be a token: `{"`, `{ ` and `{` with a line break begin with `ey` or `ew`.

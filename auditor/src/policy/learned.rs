@@ -6,7 +6,10 @@
 //! anything with 200 cannot be told from one with many names; then words keep their own route as long as a fair share of the
 //! calls at their position goes to them, and the others get it back an hour after the flood ended. Everything is bounded.
 
-use super::crosscall::{Held, WorkloadId};
+use super::{
+    crosscall::{Held, WorkloadId},
+    route::segments,
+};
 use crate::{
     cache::Cache,
     hash::{BuildMix, Keyed},
@@ -87,7 +90,7 @@ impl Learned {
         let mut at = root;
         let mut changed: Option<String> = None;
         let mut passed = 0;
-        for word in route[1..].split('/') {
+        for word in segments(&route[1..]) {
             passed += 1;
             let (next, varies) = self.step(at, root, word, teaches);
             if varies {

@@ -64,6 +64,8 @@ struct Proven {
     proof: Proof,
     /// Why it may prove more than was seen.
     unknown: Option<UnknownReason>,
+    /// All that was seen of its request was looked at.
+    all: bool,
     findings: Vec<Finding>,
 }
 
@@ -101,7 +103,7 @@ impl Measure {
         // A malformed request may have another path to the service.
         let readable = call.as_ref().filter(|_| exchange.unknown != Some(UnknownReason::Malformed));
         let route = readable.map_or(RouteUsed::NONE, |call| self.rulebook.route_of(call));
-        let Proven { mut credentials, mut proof, unknown, mut findings } =
+        let Proven { mut credentials, mut proof, unknown, all, mut findings } =
             self.proven(exchange, circumstances, handshake, route.max_lifetime());
         let (alone, _) = verdict(proof, unknown, request.is_some());
         let Across { findings: found, against, .. } = across(&credentials, alone, &findings);
@@ -113,7 +115,6 @@ impl Measure {
         findings.extend(checks::cors(request, exchange.response.as_ref(), outcome));
         let mut policed = Policed::default();
         if let Some(call) = &mut call {
-            let all = self.extractor.looks_at_all(call.request, &credentials);
             call.unknown = unknown.or((!all).then_some(UnknownReason::HeadTruncated));
             call.tls_unknown = handshake.is_some_and(|handshake| handshake.unknown().is_some());
             (call.credentials, call.outcome, call.masked) = (&credentials, outcome, self.masked);
@@ -144,8 +145,9 @@ impl Measure {
         handshake: Option<&Handshake<'_>>,
         max_lifetime: Option<Duration>,
     ) -> Proven {
+        let unknown = exchange.unknown;
         let mut proven =
-            Proven { credentials: Vec::new(), proof: Proof::None, unknown: exchange.unknown, findings: Vec::new() };
+            Proven { credentials: Vec::new(), proof: Proof::None, unknown, all: true, findings: Vec::new() };
         if let Some(handshake) = handshake.filter(|handshake| handshake.credential().is_some()) {
             let defects = handshake.defects();
             proven.proof = if self.weakens(&defects) { Proof::Weak } else { Proof::Sound };
@@ -157,6 +159,7 @@ impl Measure {
             None => self.extractor.extract(request),
         };
         let trusted_proxy = self.is_trusted_proxy(source);
+        proven.all = self.extractor.looks_at_all(request, &credentials);
         let call = Call {
             settings: &self.settings,
             jwt_lifetime: max_lifetime.unwrap_or(self.settings.jwt_lifetime),
@@ -165,7 +168,7 @@ impl Measure {
             credentials: &credentials,
             outcome,
             in_clear: handshake.is_none() && !on_node,
-            whole: exchange.unknown.is_none() && self.extractor.looks_at_all(request, &credentials),
+            whole: exchange.unknown.is_none() && proven.all,
             trusted_proxy,
             now: unix_seconds(exchange.time),
         };
@@ -177,7 +180,7 @@ impl Measure {
         proven.findings.extend(proofs::forwarded(&call, proven.proof != Proof::None));
         self.authenticated.note(exchange, &call);
         if proven.proof == Proof::None {
-            if !self.extractor.looks_at_all(request, &credentials) {
+            if !proven.all {
                 proven.unknown = proven.unknown.or(Some(UnknownReason::HeadTruncated));
             }
             proven.unknown = proven.unknown.or_else(|| handshake.and_then(Handshake::unknown));

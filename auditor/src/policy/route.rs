@@ -20,7 +20,7 @@ const PATH_BYTES: usize = 1024;
 #[must_use]
 pub fn route(path: &str) -> Box<str> {
     let mut out = String::with_capacity(path.len().min(256));
-    for (number, segment) in path.split('/').enumerate() {
+    for (number, segment) in segments(path).enumerate() {
         if number > 0 {
             out.push('/');
         }
@@ -28,10 +28,25 @@ pub fn route(path: &str) -> Box<str> {
             out.push_str("{rest}");
             break;
         }
-        let end = memchr::memchr(b';', segment.as_bytes()).unwrap_or(segment.len());
+        let end = segment.bytes().position(|byte| byte == b';').unwrap_or(segment.len());
         push_segment(&mut out, &segment[..end]);
     }
     out.into_boxed_str()
+}
+
+/// What stands between the slashes of a path. Paths are short: looking at each byte is cheaper than what looks at many at once.
+pub(super) fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let path = rest?;
+        match path.bytes().position(|byte| byte == b'/') {
+            Some(at) => {
+                rest = Some(&path[at + 1..]);
+                Some(&path[..at])
+            }
+            None => rest.take(),
+        }
+    })
 }
 
 /// The route of a gRPC call: its service and method as they are, being names of a definition; anything else is a path.
@@ -49,7 +64,7 @@ pub fn method(path: &str) -> Box<str> {
 
 fn push_segment(out: &mut String, segment: &str) {
     // `42.json`, `42:cancel`: the part behind is of a small set.
-    if let Some(at) = memchr::memrchr2(b'.', b':', segment.as_bytes())
+    if let Some(at) = segment.bytes().rposition(|byte| matches!(byte, b'.' | b':'))
         && let (stem, ending) = segment.split_at(at)
         && let Some(placeholder @ ("{id}" | "{date}")) = variable(stem)
         && (2..=12).contains(&ending.len())
@@ -120,9 +135,8 @@ fn is_numbered(segment: &str) -> bool {
 /// Cut at 1,024 bytes.
 #[must_use]
 pub fn shown_path(path: Box<str>) -> Box<str> {
-    let suspicious = |segment: &str| segment.contains(';') || has_token(segment);
-    if path.len() <= PATH_BYTES && !path.split('/').any(suspicious) && path.bytes().all(|byte| byte.is_ascii_graphic())
-    {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b';';
+    if path.len() <= PATH_BYTES && path.bytes().all(plain) && !segments(&path).any(has_token) {
         return path;
     }
     let mut out = String::with_capacity(path.len().min(PATH_BYTES));

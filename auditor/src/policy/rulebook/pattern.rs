@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::{config::value, judgement::Party};
+use crate::{config::value, judgement::Party, policy::route};
 
 /// Segments of a path that are looked at; what follows can only be the rest of a pattern that ends in `**`.
 const SEGMENTS: usize = 32;
@@ -24,8 +24,9 @@ impl<'a> Segments<'a> {
     pub(super) fn of(path: &'a str) -> Self {
         let mut all: Vec<Cow<'a, str>> = Vec::with_capacity(8);
         let mut cut = false;
-        for segment in path.split('/') {
-            let segment = segment.split(';').next().unwrap_or_default();
+        for segment in route::segments(path) {
+            let end = segment.bytes().position(|byte| byte == b';').unwrap_or(segment.len());
+            let segment = &segment[..end];
             match segment {
                 "" | "." => {}
                 ".." => drop(all.pop()),
@@ -50,10 +51,10 @@ impl<'a> Segments<'a> {
 
 /// A segment with percent-encoded characters decoded; as it is where that gives no text.
 fn decoded(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
+    let bytes = segment.as_bytes();
+    if !bytes.contains(&b'%') {
         return Cow::Borrowed(segment);
     }
-    let bytes = segment.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
