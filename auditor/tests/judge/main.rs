@@ -13,6 +13,7 @@ mod http2;
 mod inside_tls;
 mod policy_file;
 mod proofs;
+mod recorded_claims;
 mod rules;
 mod tls;
 /// What the keys of tests are made with.
