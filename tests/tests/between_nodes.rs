@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Result;
 use auditor_tests::{
     auditor::{Auditor, port},
     credential::{canary, leaks},
@@ -16,12 +17,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A call with this header to `path` of a server; answers do not matter.
-fn call(url: &str, header: &str, from: &Namespace) {
+/// A call with this header; answers do not matter.
+fn call(url: &str, header: &str, from: &Namespace) -> Result<()> {
     let config = format!("url = \"{url}\"\nheader = \"{header}\"\n");
     let arguments =
         ["--disable", "--silent", "--insecure", "--max-time", "20", "--output", "/dev/null", "--config", "-"];
-    curl(&arguments, &config, Some(from)).unwrap();
+    curl(&arguments, &config, Some(from)).map(drop)
 }
 
 fn found<'a>(records: &'a [Value], path: &str) -> Vec<&'a Value> {
@@ -80,18 +81,18 @@ fn a_reusable_secret_is_found_where_it_leaves_the_node_in_clear_alone() {
     let mut command = Auditor::command(&["--tls-plaintext", "--log-level", "debug"]).unwrap();
     node.confine(&mut command).unwrap();
     let probe = || call(&format!("http://{clear}/probe"), "Accept: text/plain", node.outside());
-    let auditor = node.within(|| Auditor::start(command, folder, clear.port(), || Ok(probe())));
+    let auditor = node.within(|| Auditor::start(command, folder, clear.port(), probe));
     let mut auditor = auditor.unwrap();
     assert!(auditor.log().contains("Only the cgroup"), "{}", auditor.log());
     auditor.wait_covered(&["libssl.so"]).unwrap();
 
     let secret = canary();
     for (name, header, _) in headers(&secret) {
-        call(&format!("http://{clear}/from-outside/{name}"), &header, node.outside());
-        call(&format!("https://{encrypted}/inside-tls/{name}"), &header, node.outside());
+        call(&format!("http://{clear}/from-outside/{name}"), &header, node.outside()).unwrap();
+        call(&format!("https://{encrypted}/inside-tls/{name}"), &header, node.outside()).unwrap();
         // On the wire's address and over loopback: both ends are here.
         for to in [clear, loopback] {
-            call(&format!("http://{to}/on-the-node/{name}"), &header, &inside);
+            call(&format!("http://{to}/on-the-node/{name}"), &header, &inside).unwrap();
         }
     }
     let expected = |name: &str| {

@@ -12,6 +12,7 @@ mod extraction;
 mod http2;
 mod inside_tls;
 mod policy_file;
+mod policy_text;
 mod proofs;
 mod recorded_claims;
 mod rules;

@@ -70,7 +70,7 @@ fn rules(judgement: &Judgement) -> Vec<(&'static str, Severity)> {
     judgement.findings.iter().map(|finding| (finding.rule, finding.severity)).collect()
 }
 
-const ORDERS: &str = r#"
+pub(crate) const ORDERS: &str = r#"
 version: 1
 routes:
   - name: orders
