@@ -136,6 +136,18 @@ pub struct WatchArgs {
     /// Also write what was seen to a file that `replay` reads; secrets are left out of it
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub record: Option<PathBuf>,
+    /// Claim of tokens that the recording keeps in clear, so that a policy can ask for it on replay; repeatable
+    ///
+    /// Besides those that records show. What is long or looks like a token is not kept.
+    #[arg(
+        long = "record-claim",
+        value_name = "NAME",
+        env = "AUDITOR_RECORD_CLAIMS",
+        value_delimiter = ',',
+        value_parser = value::claim_name,
+        hide_short_help = true
+    )]
+    pub record_claims: Option<Vec<String>>,
     /// End after this time, such as 30s
     #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
     pub duration: Option<Duration>,

@@ -137,6 +137,7 @@ impl Pipeline {
     /// When no thread can be started.
     pub fn record(&mut self, recorder: Recorder, file: RecordingFile) -> io::Result<()> {
         let queue = Queue::start("recording", WhenFull::Drop, Recordings::new(file))?;
+        self.behind.judge.leave_claims(recorder.claims());
         self.behind.recorder = Some((recorder, queue));
         Ok(())
     }
@@ -286,10 +287,13 @@ impl BehindTracker {
                     return;
                 }
                 let masked = self.recorder.as_ref().map(|(recorder, _)| recorder.exchange(&call));
-                let judgement = self.judge.exchange(call);
+                let mut judgement = self.judge.exchange(call);
                 if let Some(masked) = masked {
                     let credentials = judgement.as_ref().map_or(&[][..], |judgement| &judgement.credentials);
                     self.record(|_| masked.entry(credentials));
+                    if let Some(judgement) = &mut judgement {
+                        judgement.forget_claims();
+                    }
                 }
                 self.put_out(judgement);
             }

@@ -63,12 +63,29 @@ impl Auditor {
     /// # Errors
     /// When it does not come up; with what it wrote to standard error.
     pub fn watch(directory: &Path, arguments: &[&str]) -> Result<Self> {
+        let probe = Probe::start()?;
+        Self::start(Self::command(arguments)?, directory, probe.address.port(), || probe.call())
+    }
+
+    /// The command line of `auditor watch --output jsonl` with further arguments.
+    ///
+    /// # Errors
+    /// When there is no binary.
+    pub fn command(arguments: &[&str]) -> Result<Command> {
+        command(["watch", "--output", "jsonl"].iter().chain(arguments))
+    }
+
+    /// Starts such a command and waits until it judges calls: `call` makes one to `port`, where the auditor sees it.
+    ///
+    /// # Errors
+    /// When it does not come up; with what it wrote to standard error.
+    pub fn start(command: Command, directory: &Path, port: u16, call: impl Fn() -> Result<()>) -> Result<Self> {
         tools::require_root()?;
         let log = directory.join("auditor.log");
-        let command = command(["watch", "--output", "jsonl"].iter().chain(arguments))?;
         let process = Running::start_logged("auditor watch", command, &log)?;
         let mut auditor = Self { process, log, lines: Vec::new(), records: Vec::new() };
-        auditor.wait_attached().with_context(|| format!("standard error:\n{}", auditor.log()))?;
+        let attached = auditor.wait_attached(port, call);
+        attached.with_context(|| format!("standard error:\n{}", auditor.log()))?;
         Ok(auditor)
     }
 
@@ -141,17 +158,16 @@ impl Auditor {
     }
 
     /// Makes calls until one is judged.
-    fn wait_attached(&mut self) -> Result<()> {
-        let probe = Probe::start()?;
+    fn wait_attached(&mut self, called: u16, call: impl Fn() -> Result<()>) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            probe.call()?;
+            call()?;
             match self.process.line(Duration::from_millis(100)) {
                 Ok(Some(line)) => self.take(line)?,
                 Ok(None) => bail!("the auditor ended: {}", self.process.wait(PATIENCE)?),
                 Err(_) => {}
             }
-            if self.records.iter().any(|record| port(record, "destination") == Some(probe.address.port())) {
+            if self.records.iter().any(|record| port(record, "destination") == Some(called)) {
                 return Ok(());
             }
         }

@@ -13,6 +13,7 @@ pub mod http1;
 pub mod issuer;
 pub mod kernel;
 pub mod namespace;
+pub mod node;
 pub mod oneshot;
 pub mod oracle;
 pub mod plan;

@@ -27,6 +27,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Namespace {
     name: String,
     file: Arc<File>,
+    /// `cgroup.procs` of the cgroup its processes go to, where they go to one.
+    cgroup: Option<Arc<File>>,
 }
 
 /// Namespaces `client` and `server`, joined by a veth pair. Removed when dropped.
@@ -61,7 +63,7 @@ impl Namespace {
         guard.0.push(name.clone());
         let path = Path::new("/run/netns").join(&name);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let namespace = Self { name, file: Arc::new(file) };
+        let namespace = Self { name, file: Arc::new(file), cgroup: None };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -70,14 +72,26 @@ impl Namespace {
         ip(&[&["-netns", &self.name], words].concat())
     }
 
+    /// The same namespace for processes of a cgroup, told by its file `cgroup.procs`.
+    #[must_use]
+    pub fn in_cgroup(&self, processes: File) -> Self {
+        Self { cgroup: Some(Arc::new(processes)), ..self.clone() }
+    }
+
     /// Lets a command run in this namespace.
     pub fn enter(&self, command: &mut Command) {
-        let file = Arc::clone(&self.file);
-        // SAFETY: setns is async-signal-safe; the descriptor stays open as long as the closure.
+        let (file, cgroup) = (Arc::clone(&self.file), self.cgroup.clone());
+        // SAFETY: setns and write are async-signal-safe; the descriptors stay open as long as the closure.
         unsafe {
-            command.pre_exec(move || match libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
+            command.pre_exec(move || {
+                if let Some(cgroup) = &cgroup {
+                    // 0 is the process that writes.
+                    (&**cgroup).write_all(b"0")?;
+                }
+                match libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
             });
         }
     }

@@ -1,13 +1,17 @@
 //! Child processes that end with the test, however it ends.
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::process::CommandExt as _,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -55,11 +59,9 @@ impl Running {
 
     fn spawn(name: String, command: &mut Command) -> Result<Self> {
         end_with_parent(command);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{name}: cannot start {}", command.get_program().display()))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child =
+            spawn(command).with_context(|| format!("{name}: cannot start {}", command.get_program().display()))?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("standard output is piped")?;
         let (sender, lines) = channel();
@@ -168,6 +170,33 @@ impl Drop for Running {
             drop(self.child.wait());
         }
     }
+}
+
+thread_local! {
+    /// The process id namespace that [`Running`] starts processes in, and the thread's own.
+    static NAMESPACE: RefCell<Option<[Arc<File>; 2]>> = const { RefCell::new(None) };
+}
+
+/// Does something whose [`Running`] processes are to be in the process id namespace `children`; `own` is the thread's.
+pub fn with_children_in<T>(children: &Arc<File>, own: &Arc<File>, task: impl FnOnce() -> T) -> T {
+    NAMESPACE.set(Some([Arc::clone(children), Arc::clone(own)]));
+    let result = task();
+    NAMESPACE.set(None);
+    result
+}
+
+/// Spawns a command in the namespace that children are to be in. While that is set no thread can be started.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let Some([children, own]) = NAMESPACE.with_borrow(Clone::clone) else { return command.spawn() };
+    // SAFETY: it concerns children of this thread alone, and touches no memory.
+    let enter = |namespace: &File| match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWPID) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    enter(&children)?;
+    let spawned = command.spawn();
+    enter(&own)?;
+    spawned
 }
 
 /// Asks again until there is an answer.

@@ -1,5 +1,5 @@
 //! Every rule of calls, provoked by real calls to services in Python, Node and Go, and nothing else found; and the same calls under
-//! a policy. Rules of TLS connections are in `tls.rs`, calls from node to node and through a proxy in `crosscall.rs`.
+//! a policy, live and replayed from a recording. Rules of TLS connections are in `tls.rs`, calls from node to node and through a proxy in `crosscall.rs`.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use auditor_tests::{
-    auditor::Auditor,
+    auditor::{Auditor, command, run_to_end},
     credential::canary,
     issuer::{self, ISSUER, Issuer},
     oneshot::feed,
@@ -218,7 +218,9 @@ fn each_rule_is_provoked_and_the_policy_finds_what_it_says() {
     let rig = Rig::start(&SERVICES, &[], &LOOPBACK, None, Path::new(env!("CARGO_BIN_EXE_oracle-client"))).unwrap();
 
     let arguments = ["--config", configuration.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
-    let mut plain = Auditor::watch(&plain_folder, &arguments[..2]).unwrap();
+    let recording = directory.path().join("calls.auditor");
+    let record = ["--record", recording.to_str().unwrap(), "--record-claim", "tenant"];
+    let mut plain = Auditor::watch(&plain_folder, &[&arguments[..2], &record].concat()).unwrap();
     let mut ruled = Auditor::watch(&ruled_folder, &arguments).unwrap();
     let mut made: Vec<(ServerKind, Case, String)> = Vec::new();
     for server in rig.servers() {
@@ -227,26 +229,48 @@ fn each_rule_is_provoked_and_the_policy_finds_what_it_says() {
             made.push((server.kind(), case, path));
         }
     }
-    let mut wrong = Vec::new();
-    for (auditor, name, under) in [(&mut plain, "without the policy", false), (&mut ruled, "under the policy", true)] {
-        let of = |records: &[Value], path: &str| {
-            let of_path: Vec<Value> =
-                records.iter().filter(|record| record["request"]["path"] == path).cloned().collect();
-            of_path
-        };
-        let all_there = |records: &[Value]| made.iter().all(|(_, _, path)| !of(records, path).is_empty());
+    for (auditor, name) in [(&mut plain, "without the policy"), (&mut ruled, "under the policy")] {
+        let all_there = |records: &[Value]| made.iter().all(|(_, _, path)| of(records, path).next().is_some());
         let arrived = auditor.wait_until(PATIENCE, all_there);
         arrived.unwrap_or_else(|error| panic!("{name}: {error:#}\n{}", auditor.log()));
-        for (service, case, path) in &made {
-            let expected: BTreeSet<&str> = if under { case.ruled } else { case.plain }.iter().copied().collect();
-            let records = of(auditor.records(), path);
-            let found: Vec<BTreeSet<&str>> = records.iter().map(rules).collect();
-            if found != [expected.clone()] {
-                wrong.push(format!("{name}, {} to {service:?}: expected {expected:?}\n{records:#?}", case.name));
-            }
-        }
     }
-    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), 2 * made.len(), wrong.join("\n"));
+    let ruled = ruled.stop().unwrap();
+    let plain = plain.stop().unwrap();
+    // Recorded without the policy: the claim that it asks for was named.
+    let mut replay = command(["replay", "--output", "jsonl"].iter().chain(&arguments)).unwrap();
+    replay.arg(&recording);
+    let (code, replayed, said) = run_to_end(replay, directory.path()).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    let replayed: Vec<Value> = replayed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let wrong = [
+        wrong(&made, &plain.records, "without the policy", |case| case.plain),
+        wrong(&made, &ruled.records, "under the policy", |case| case.ruled),
+        wrong(&made, &replayed, "replayed under the policy", |case| case.ruled),
+    ]
+    .concat();
+    assert!(wrong.is_empty(), "{} of {} are wrong:\n{}", wrong.len(), 3 * made.len(), wrong.join("\n"));
+}
+
+/// Records of the calls to a path.
+fn of<'a>(records: &'a [Value], path: &'a str) -> impl Iterator<Item = &'a Value> {
+    records.iter().filter(move |record| record["request"]["path"] == path)
+}
+
+/// The calls of which something else is said than was written down.
+fn wrong(
+    made: &[(ServerKind, Case, String)],
+    records: &[Value],
+    how: &str,
+    expected: impl Fn(&Case) -> &'static [&'static str],
+) -> Vec<String> {
+    let of_call = |(service, case, path): &(ServerKind, Case, String)| {
+        let expected: BTreeSet<&str> = expected(case).iter().copied().collect();
+        let found: Vec<BTreeSet<&str>> = of(records, path).map(rules).collect();
+        let records: Vec<&Value> = of(records, path).collect();
+        (found != [expected.clone()])
+            .then(|| format!("{how}, {} to {service:?}: expected {expected:?}\n{records:#?}", case.name))
+    };
+    made.iter().filter_map(of_call).collect()
 }
 
 fn rules(record: &Value) -> BTreeSet<&str> {

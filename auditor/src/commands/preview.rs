@@ -130,7 +130,6 @@ fn replayed(config: &Config, traffic: &Path, policy: Option<Rulebook>) -> Result
     let mut source = match open(traffic)? {
         Replayable::Packets(capture) => Source::Segments("pcap", capture),
         Replayable::Recording(recording) => {
-            judge.expect_masked_claims();
             let networks = config.internal_networks.is_some().then(|| stages::file_networks(config));
             Source::Recording(recording, networks)
         }

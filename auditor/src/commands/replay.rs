@@ -33,9 +33,6 @@ pub(super) fn run(arguments: &ReplayArgs) -> Result<(), Failure> {
     let outputs = outputs.map_err(|source| Failure::System { action: "start a thread", source })?;
     let mut judge = stages::judge_of_file(&config)?;
     stages::set_policy(&mut judge, &config)?;
-    if matches!(source, Source::Recording(..)) {
-        judge.expect_masked_claims();
-    }
     let attributor = Attributor::offline(stages::file_networks(&config));
     let mut pipeline = Pipeline::new(stages::tracker(&config), attributor, judge, outputs);
     let stop = stages::stop_flag()?;

@@ -7,13 +7,18 @@ use crate::{
     capture::recording::{Recorder, RecordingFile},
     cli::{Output, WatchArgs},
     config::{ServeFlags, resolve},
-    credentials::FingerprintKey,
+    credentials::{FingerprintKey, custom::WANTED_LIMIT},
     pipeline::{Control, Finished, Outputs, Pipeline, Source, WhenFull},
     sinks::{Look, jsonl::JsonLines, report::Report, stream::Stream},
 };
 
 pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let config = resolve(&arguments.common, &arguments.live, &ServeFlags::default(), &rule_ids())?;
+    let claims = arguments.record_claims.as_ref().unwrap_or(&config.record_claims);
+    if claims.len() > WANTED_LIMIT {
+        let message = format!("--record-claim: there are more than {WANTED_LIMIT}; name those that a policy asks for");
+        return Err(Failure::Usage(message));
+    }
     logging::start(config.log);
     let mut judge = stages::judge(&config, None)?;
     stages::set_policy(&mut judge, &config)?;
@@ -34,7 +39,9 @@ pub(super) fn run(arguments: &WatchArgs) -> Result<(), Failure> {
     let mut pipeline = Pipeline::new(stages::tracker(&config), live.attributor, judge, outputs);
     pipeline.leave_out(live.own_pid);
     if let Some(file) = recording {
-        pipeline.record(Recorder::new(FingerprintKey::random()?), file).map_err(thread_failed)?;
+        let claims = claims.iter().map(|name| name.as_str().into()).collect();
+        let recorder = Recorder::new(FingerprintKey::random()?).keeping(claims);
+        pipeline.record(recorder, file).map_err(thread_failed)?;
     }
     let stop = stages::stop_flag()?;
     let control = Control {

@@ -43,6 +43,8 @@ impl fmt::Display for Config {
         let templates: Vec<&str> = self.route_templates.iter().map(Template::as_str).collect();
         list(f, "", "route_templates", &templates)?;
         self.write_jwt(f)?;
+        writeln!(f, "record:")?;
+        list(f, "  ", "claims", &self.record_claims)?;
         self.write_trust(f)?;
         write!(f, "{}", self.sinks)?;
         match &self.state_dir {

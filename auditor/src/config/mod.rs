@@ -57,6 +57,8 @@ pub struct Config {
     pub route_templates: Vec<Template>,
     /// Limits on tokens.
     pub jwt: JwtConfig,
+    /// Claims of tokens that recordings keep in clear, by name.
+    pub record_claims: Vec<String>,
     /// What certificates are measured against.
     pub trust: TrustSettings,
     /// Where findings go besides metrics.
@@ -179,6 +181,7 @@ impl Default for Config {
             },
             route_templates: Vec::new(),
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600), issuers: Vec::new() },
+            record_claims: Vec::new(),
             trust: TrustSettings::default(),
             sinks: SinksConfig::default(),
             state_dir: None,

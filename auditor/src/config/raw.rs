@@ -31,6 +31,7 @@ pub(super) struct Raw {
     pub(super) cross_call: Option<RawCrossCall>,
     pub(super) route_templates: List,
     pub(super) jwt: Option<RawJwt>,
+    pub(super) record: Option<RawRecord>,
     pub(super) trust: Option<RawTrust>,
     pub(super) sinks: Option<RawSinks>,
     pub(super) state_dir: Text,
@@ -97,6 +98,12 @@ pub(super) struct RawIssuer {
     pub(super) jwks_url: Text,
     pub(super) ca_file: Text,
     pub(super) algorithms: List,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRecord {
+    pub(super) claims: List,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,7 +12,7 @@ use super::{
     raw::{List, Raw, RawCrossCall, RawRule, RawTrust, Text},
     sinks, value,
 };
-use crate::{judgement::Severity, policy::TrustSettings};
+use crate::{credentials::custom::WANTED_LIMIT, judgement::Severity, policy::TrustSettings};
 
 /// The configuration from the file `common` names, the flags and the environment. `rules` are the ids of the rules that
 /// exist.
@@ -138,6 +138,12 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let jwt = raw.jwt.unwrap_or_default();
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
     config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;
+    let claims = raw.record.unwrap_or_default().claims;
+    config.record_claims = reader.list("record.claims", &claims, value::claim_name)?.unwrap_or_default();
+    if let Some(one_more) = claims.as_ref().and_then(|claims| claims.get(WANTED_LIMIT)) {
+        let problem = format!("there are more than {WANTED_LIMIT}; name those that a policy asks for");
+        return Err(reader.wrong("record.claims", one_more, problem));
+    }
     reader.trust(&mut config.trust, raw.trust.unwrap_or_default())?;
     config.sinks = sinks::resolve(&reader, raw.sinks.unwrap_or_default())?;
     config.state_dir = raw.state_dir.map(|text| text.value.into());

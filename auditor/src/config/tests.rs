@@ -59,6 +59,7 @@ jwt:
   issuers:
     - { issuer: "https://one.example", jwks_file: KEYS, algorithms: [RS256, EdDSA] }
     - { issuer: "https://two.example", jwks_url: "https://two.example/jwks.json", ca_file: BUNDLE }
+record: { claims: [tenant, "https://shop.example/level"] }
 trust: { bundles: [BUNDLE], domains: [prod.example, dev.example], expiry_warning: 30d }
 log: { level: debug, format: json }
 "#;
@@ -99,6 +100,7 @@ log: { level: debug, format: json }
     assert_eq!((&*two.issuer, &two.algorithms), ("https://two.example", &None));
     let KeySource::Url { url, trust } = &two.source else { panic!("{two:?}") };
     assert_eq!((&**url, trust.as_ref().map(|trust| &trust.file)), ("https://two.example/jwks.json", Some(&bundle)));
+    assert_eq!(config.record_claims, ["tenant", "https://shop.example/level"]);
     assert_eq!(config.trust.bundles.iter().map(|read| (&read.file, read.len())).collect::<Vec<_>>(), [(&bundle, 1)]);
     assert_eq!(config.trust.domains, ["prod.example", "dev.example"]);
     assert_eq!(config.trust.expiry_warning, Duration::from_secs(30 * 24 * 3600));
@@ -173,12 +175,22 @@ fn says_where_and_what_was_meant() {
             ":4:7: jwt.issuers: this issuer is there twice; ",
         ),
         ("jwt:\n  issuers:\n    - {isuer: a}\n", ":3:8: unknown key `isuer`; did you mean `issuer`?"),
+        ("record: {claims: [a, 'b c']}\n", ":1:22: record.claims: `b` is not the name of a claim; "),
         ("credentials:\n  trusted_proxies: [proxy]\n", ":2:21: credentials.trusted_proxies: `proxy` is not a network"),
         ("credentials:\n  api_key_headers: ['x y']\n", ":2:21: credentials.api_key_headers: `x` is not a header name"),
     ] {
         let message = message(text);
         assert!(message.starts_with(expected), "{text:?}\nexpected {expected}\nactual   {message}");
     }
+}
+
+#[test]
+fn recordings_keep_a_bounded_number_of_claims() {
+    let with = |count: usize| {
+        format!("record:\n  claims:\n{}", (0..count).map(|n| format!("    - c{n}\n")).collect::<String>())
+    };
+    assert_eq!(load(with(32).as_bytes()).expect("valid").record_claims.len(), 32);
+    assert!(message(&with(33)).starts_with(":35:7: record.claims: there are more than 32; "), "{}", message(&with(33)));
 }
 
 #[test]

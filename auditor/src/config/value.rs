@@ -221,6 +221,20 @@ pub fn parameter_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The name of a claim (RFC 7519 section 4), as it stands in tokens.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn claim_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 128 || text.chars().any(|character| character.is_control() || character == ' ') {
+        return Err(format!(
+            "`{}` is not the name of a claim; write it as tokens have it, such as tenant",
+            name_of(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// A trust bundle: a PEM file with the certificates of issuers.
 ///
 /// # Errors

@@ -1,18 +1,24 @@
 //! Claims that expressions of a policy ask for and records do not show, such as a tenant. They are private: kept only while
-//! the call is judged, never serialised, not shown by `Debug`, wiped when they are dropped.
+//! the call is judged, not shown by `Debug`, wiped when they are dropped. Those that `record.claims` names are written to
+//! recordings as [`RecordedClaims`], and nowhere else.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Serialize, Serializer,
+    de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use zeroize::Zeroizing;
 
-use super::jwt;
+use super::{jwt, shape::is_token};
 
 /// Longest text that is kept, bytes.
 const TEXT_LIMIT: usize = 256;
 /// Entries of a list that are kept.
 const LIST_LIMIT: usize = 16;
-/// Most claims that are asked for.
+/// Longest text that a recording keeps, bytes.
+const RECORDED_BYTES: usize = 128;
+/// Most claims that a policy asks for, and most that a recording keeps.
 pub const WANTED_LIMIT: usize = 32;
 
 /// Values of the claims that were asked for.
@@ -22,7 +28,7 @@ pub struct CustomClaims {
 }
 
 /// The value of a claim.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum CustomValue {
     /// Text.
     Text(Zeroizing<String>),
@@ -34,7 +40,14 @@ pub enum CustomValue {
     List(Vec<Zeroizing<String>>),
     /// It is there, and too long or of a kind that is not kept.
     Unread,
+    /// The call comes from a recording that does not hold it.
+    Unrecorded,
 }
+
+/// What a recording holds of one token's claims: those that `record.claims` names, in clear, `None` where the token has none. A
+/// claim that is not here was not asked for, or is not kept: it is long, of another kind, or looks like a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RecordedClaims(Vec<(Arc<str>, Option<CustomValue>)>);
 
 impl CustomClaims {
     /// The claims `wanted` of a JWT; `None` where its payload cannot be read.
@@ -48,6 +61,22 @@ impl CustomClaims {
         Some(claims)
     }
 
+    /// What a recording keeps of the claims `names`.
+    pub(super) fn recorded(&self, names: &[Arc<str>]) -> RecordedClaims {
+        let kept = names.iter().filter(|name| self.get(name).is_none_or(CustomValue::is_kept));
+        RecordedClaims(kept.map(|name| (Arc::clone(name), self.get(name).cloned())).collect())
+    }
+
+    /// The claims `wanted` as a recording has them.
+    pub(super) fn replayed(wanted: &[Arc<str>], recorded: Option<&RecordedClaims>) -> Self {
+        let value = |name: &Arc<str>| {
+            let found = recorded.and_then(|claims| claims.0.iter().find(|(known, _)| known == name));
+            let value = found.map_or(Some(CustomValue::Unrecorded), |(_, value)| value.clone())?;
+            Some((Arc::clone(name), value))
+        };
+        Self { values: wanted.iter().filter_map(value).collect() }
+    }
+
     /// The value of a claim; `None` where the token has none.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&CustomValue> {
@@ -58,6 +87,55 @@ impl CustomClaims {
 impl fmt::Debug for CustomClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.values.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl CustomValue {
+    /// Whether a recording keeps it, once it is asked to: what looks like a token is a secret whatever its name.
+    fn is_kept(&self) -> bool {
+        let text = |text: &Zeroizing<String>| {
+            text.len() <= RECORDED_BYTES && !is_token(text.as_bytes()) && jwt::find(text.as_bytes()).next().is_none()
+        };
+        match self {
+            Self::Text(value) => text(value),
+            Self::Number(_) | Self::Flag(_) => true,
+            Self::List(list) => list.iter().all(text),
+            Self::Unread | Self::Unrecorded => false,
+        }
+    }
+}
+
+impl Serialize for RecordedClaims {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value.as_ref().map(InClear))))
+    }
+}
+
+/// A value as a recording has it.
+struct InClear<'a>(&'a CustomValue);
+
+impl Serialize for InClear<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            CustomValue::Text(text) => serializer.serialize_str(text),
+            CustomValue::Number(number) => serializer.serialize_i64(*number),
+            CustomValue::Flag(flag) => serializer.serialize_bool(*flag),
+            CustomValue::List(list) => serializer.collect_seq(list.iter().map(|item| item.as_str())),
+            CustomValue::Unread | CustomValue::Unrecorded => serializer.serialize_none(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordedClaims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let claims = BTreeMap::<Arc<str>, Option<CustomValue>>::deserialize(deserializer)?;
+        Ok(Self(claims.into_iter().collect()))
+    }
+}
+
+impl fmt::Debug for RecordedClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auditor_wire::exchange::Request;
 
 use super::{
-    Checked, Credential, CredentialKind, FingerprintKey,
+    Checked, Credential, CredentialKind, CustomClaims, FingerprintKey,
     authorization::percent_decoded,
     found::{Found, Sight},
     names::Names,
@@ -194,6 +194,9 @@ impl Extractor {
         credentials.retain_mut(|credential| {
             let fits = |known: &Checked| known.kind == credential.kind && known.carrier == credential.carrier;
             let at = checked.iter().zip(&taken).position(|(known, taken)| !taken && fits(known));
+            let private = credential.claims.as_ref().filter(|claims| claims.readable && !self.wanted_claims.is_empty());
+            let recorded = at.and_then(|at| checked[at].claims.as_ref());
+            credential.custom = private.map(|_| Box::new(CustomClaims::replayed(&self.wanted_claims, recorded)));
             if let Some(at) = at {
                 taken[at] = true;
                 credential.signature = checked[at].signature;

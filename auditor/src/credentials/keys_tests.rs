@@ -40,6 +40,64 @@ fn the_example_of_the_standard_is_verified() {
     assert!(!key.fits(Algorithm::ES256) && !key.fits(Algorithm::HS256));
 }
 
+/// Signatures of every algorithm with key pairs, made by OpenSSL: `signatures.py` says how.
+#[test]
+fn signatures_of_another_implementation_are_verified_and_of_no_other_algorithm() {
+    let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("signatures.json")).expect("JSON");
+    let mut seen = Vec::new();
+    for case in &cases {
+        let text = |member: &str| case[member].as_str().expect("text");
+        let signature = BASE64URL.decode(text("signature")).expect("base64url");
+        let key_set = serde_json::json!({"keys": [case["key"]]}).to_string();
+        let set = KeySet::read(key_set.as_bytes(), Origin::Url).expect("a set");
+        let key = set.unnamed(false).next().expect("the key");
+        seen.push(text("alg"));
+        for (name, algorithm) in Algorithm::ALL {
+            let verified = key.fits(algorithm) && key.made(algorithm, b"message", &signature);
+            assert_eq!(verified, name == text("alg"), "a signature of {} as {name}", text("alg"));
+        }
+        let algorithm = text("alg").parse().expect("known");
+        assert!(!key.made(algorithm, b"massage", &signature), "{algorithm:?}");
+        for at in [0, signature.len() / 2, signature.len() - 1] {
+            let mut changed = signature.clone();
+            changed[at] ^= 1;
+            assert!(!key.made(algorithm, b"message", &changed), "{algorithm:?} with byte {at} changed");
+        }
+        // A key for one algorithm alone takes no other.
+        let mut bound = case["key"].clone();
+        bound["alg"] = text("alg").into();
+        let set =
+            KeySet::read(serde_json::json!({ "keys": [bound] }).to_string().as_bytes(), Origin::Url).expect("a set");
+        let key = set.unnamed(false).next().expect("the key");
+        let fits: Vec<_> = Algorithm::ALL.into_iter().filter(|(_, algorithm)| key.fits(*algorithm)).collect();
+        assert_eq!(fits, [(text("alg"), algorithm)]);
+    }
+    let pairs = Algorithm::ALL.into_iter().filter(|(_, algorithm)| !algorithm.is_symmetric());
+    assert_eq!(seen, pairs.map(|(name, _)| name).collect::<Vec<_>>(), "every algorithm with key pairs");
+}
+
+#[test]
+fn secrets_check_signatures_of_each_length_of_hash() {
+    let set = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0LXNlY3JldA"}]}"#;
+    let set = KeySet::read(set.as_bytes(), Origin::File).expect("a set");
+    let key = set.unnamed(false).next().expect("the key");
+    let algorithms = [
+        (Algorithm::HS256, hmac::HMAC_SHA256),
+        (Algorithm::HS384, hmac::HMAC_SHA384),
+        (Algorithm::HS512, hmac::HMAC_SHA512),
+    ];
+    for (made, with) in algorithms {
+        let signature = hmac::sign(&hmac::Key::new(with, b"secret-secret"), b"message");
+        for (algorithm, _) in algorithms {
+            assert_eq!(
+                key.made(algorithm, b"message", signature.as_ref()),
+                algorithm == made,
+                "{made:?} as {algorithm:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_cannot_or_must_not_be_used_is_left_out() {
     let key = TestKey::p256("a");

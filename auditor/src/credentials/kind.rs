@@ -28,7 +28,8 @@ pub struct Credential {
     /// What the proof itself says: a signature over the message, a DPoP proof, a forwarded certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Box<Proof>>,
-    /// Further claims of a JWT that a policy asks for. Private: not shown, and gone once the call is judged.
+    /// Further claims of a JWT that a policy or a recording asks for. Private: not shown, and gone once the call is judged and
+    /// recorded.
     #[serde(skip)]
     pub custom: Option<Box<CustomClaims>>,
 }

@@ -187,19 +187,25 @@ impl Masker<'_> {
         }
     }
 
-    /// Overwrites a JWT: `alg` and the safe claims are written anew and padded with spaces, the rest is filler.
+    /// Overwrites a JWT: `alg` and the safe claims are written anew, the rest is filler. White space that depends on the whole token
+    /// takes the room of what is left out: tokens that differ in that alone stay different.
     fn token(self, token: &mut [u8], claims: &Claims) {
         let lengths: Vec<usize> = token.split(|byte| *byte == b'.').map(<[u8]>::len).collect();
         let (header, payload) = (lengths[0], lengths[1]);
+        let mut stream = self.key.stream(token);
+        let mut blank = |padding: &mut [u8]| {
+            stream.fill(padding);
+            padding.iter_mut().for_each(|byte| *byte = b" \t\r\n"[usize::from(*byte % 4)]);
+        };
         let (head, rest) = token.split_at_mut(header);
         let (body, tail) = rest.split_at_mut(payload + 1);
         let body = &mut body[1..];
-        if !write_part(head, &[safe_header(claims), serde_json::json!({ "alg": claims.alg })]) {
+        if !write_part(head, &[safe_header(claims), serde_json::json!({ "alg": claims.alg })], &mut blank) {
             return self.fill(token);
         }
         if claims.readable {
             let [all, times] = safe_claims(claims);
-            if !write_part(body, &[all, times, serde_json::json!({})]) {
+            if !write_part(body, &[all, times, serde_json::json!({})], &mut blank) {
                 self.fill(body);
             }
         } else {
@@ -250,15 +256,17 @@ fn safe_claims(claims: &Claims) -> [serde_json::Value; 2] {
     [all.into(), times.into()]
 }
 
-/// Writes the first of these values that fits into a base64url part, padded with spaces; false when none fits.
-fn write_part(part: &mut [u8], values: &[serde_json::Value]) -> bool {
+/// Writes the first of these values that fits into a base64url part, padded with what `blank` gives; false when none fits.
+fn write_part(part: &mut [u8], values: &[serde_json::Value], blank: &mut dyn FnMut(&mut [u8])) -> bool {
     let room = part.len() / 4 * 3 + [0, 0, 1, 2][part.len() % 4];
     values.iter().any(|value| {
         let mut json = Vec::with_capacity(room);
         if write!(json, "{value}").is_err() || json.len() > room {
             return false;
         }
+        let length = json.len();
         json.resize(room, b' ');
+        blank(&mut json[length..]);
         let text = BASE64URL.encode(&json);
         let fits = text.len() == part.len();
         if fits {

@@ -33,7 +33,7 @@ pub mod verify;
 
 pub use self::{
     claims::{Claims, Profile},
-    custom::{CustomClaims, CustomValue},
+    custom::{CustomClaims, CustomValue, RecordedClaims},
     extract::{Extractor, Limits, Settings},
     fingerprint::{FingerprintKey, KeyError},
     kind::{Credential, CredentialKind},

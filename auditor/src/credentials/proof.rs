@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Credential, CredentialKind};
+use super::{Credential, CredentialKind, RecordedClaims};
 
 /// Whether the signature of a JWT holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,14 +207,28 @@ pub struct Checked {
     pub signature: Option<Signature>,
     /// What it says of itself.
     pub proof: Option<Box<Proof>>,
+    /// Of a token: the claims that are to be recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<RecordedClaims>,
 }
 
 impl Checked {
-    /// What was found out about a credential; `None` when that is nothing.
+    /// What was found out about the credentials of a call, with the claims `names` of its tokens. Credentials of which nothing was
+    /// are left out, unless another one of the same kind in the same place would then be taken for them.
     #[must_use]
-    pub fn of(credential: &Credential) -> Option<Self> {
-        let Credential { kind, carrier, signature, proof, .. } = credential;
-        let any = signature.is_some() || proof.is_some();
-        any.then(|| Self { kind: *kind, carrier: carrier.clone(), signature: *signature, proof: proof.clone() })
+    pub fn of(credentials: &[Credential], names: &[Arc<str>]) -> Vec<Self> {
+        let all: Vec<_> = credentials.iter().map(|credential| Self::of_one(credential, names)).collect();
+        let said = |one: &&Self| {
+            let same = |other: &&Self| other.kind == one.kind && other.carrier == one.carrier;
+            all.iter().filter(same).any(|one| one.signature.is_some() || one.proof.is_some() || one.claims.is_some())
+        };
+        all.iter().filter(said).cloned().collect()
+    }
+
+    fn of_one(credential: &Credential, names: &[Arc<str>]) -> Self {
+        let Credential { kind, carrier, signature, proof, custom, .. } = credential;
+        let custom = custom.as_deref().filter(|_| !names.is_empty());
+        let claims = custom.map(|custom| custom.recorded(names));
+        Self { kind: *kind, carrier: carrier.clone(), signature: *signature, proof: proof.clone(), claims }
     }
 }

@@ -55,6 +55,13 @@ pub struct Judgement {
     pub policy: Policed,
 }
 
+impl Judgement {
+    /// Wipes the private claims that were left for a recording.
+    pub fn forget_claims(&mut self) {
+        self.credentials.iter_mut().for_each(|credential| credential.custom = None);
+    }
+}
+
 /// What a [`Judgement`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

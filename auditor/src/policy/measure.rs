@@ -1,6 +1,6 @@
 //! What a call or connection proves by itself, and what is against it: by the rules, by its route of the policy, by waivers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use auditor_wire::{
     exchange::{Exchange, UnknownReason},
@@ -32,8 +32,8 @@ pub(super) struct Measure {
     pub(super) certificates: Reader,
     pub(super) authenticated: Authenticated,
     pub(super) rulebook: Rulebook,
-    /// What is judged comes from a recording, which holds only claims that are safe to show.
-    pub(super) masked: bool,
+    /// A recording keeps these of the claims that records do not show.
+    pub(super) recorded_claims: Arc<[Arc<str>]>,
 }
 
 /// What a call is judged by besides its messages.
@@ -84,8 +84,8 @@ impl Measure {
     /// A measure without a policy.
     pub(super) fn new(settings: Settings, extractor: Extractor) -> Self {
         let certificates = Reader::new(&settings.trust.bundles);
-        let (authenticated, rulebook) = (Authenticated::default(), Rulebook::default());
-        Self { settings, extractor, certificates, authenticated, rulebook, masked: false }
+        let (authenticated, rulebook, recorded_claims) = <(Authenticated, Rulebook, Arc<_>)>::default();
+        Self { settings, extractor, certificates, authenticated, rulebook, recorded_claims }
     }
 
     /// Weighs a call. `across` says what it shows together with those before it, given its credentials, the verdict that it has by
@@ -117,7 +117,7 @@ impl Measure {
         if let Some(call) = &mut call {
             call.unknown = unknown.or((!all).then_some(UnknownReason::HeadTruncated));
             call.tls_unknown = handshake.is_some_and(|handshake| handshake.unknown().is_some());
-            (call.credentials, call.outcome, call.masked) = (&credentials, outcome, self.masked);
+            (call.credentials, call.outcome) = (&credentials, outcome);
             call.trusted_proxy = self.is_trusted_proxy(source);
             call.tls = handshake.map(Handshake::tls);
             let found = route.measure(call, &self.settings);
@@ -131,7 +131,9 @@ impl Measure {
         let now = unix_seconds(exchange.time);
         policed.waived = self.rulebook.waive(&mut findings, call.as_ref(), (source, destination), now);
         drop(call);
-        credentials.iter_mut().for_each(|credential| credential.custom = None);
+        if self.recorded_claims.is_empty() {
+            credentials.iter_mut().for_each(|credential| credential.custom = None);
+        }
         let (verdict, unknown_reason) = verdict(proof, unknown, request.is_some());
         let verdict = exempt(verdict, &findings, &policed);
         Weighed { verdict, unknown_reason, credentials, findings, policed }
@@ -191,6 +193,13 @@ impl Measure {
         }
         proven.credentials = credentials;
         proven
+    }
+
+    /// Has the claims kept that the policy or a recording asks for.
+    pub(super) fn want_claims(&mut self) {
+        let of_policy = self.rulebook.custom_claims();
+        let others = self.recorded_claims.iter().filter(|name| !of_policy.contains(name)).cloned();
+        self.extractor.want_claims(of_policy.iter().cloned().chain(others).collect());
     }
 
     /// Weighs a TLS connection without readable calls.

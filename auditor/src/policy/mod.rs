@@ -86,20 +86,21 @@ impl Judge {
     /// Takes another policy. What waivers of the same name have waived goes on being counted.
     pub fn set_policy(&mut self, mut rulebook: Rulebook) {
         rulebook.take_counts_of(&self.measure.rulebook);
-        self.measure.extractor.want_claims(rulebook.custom_claims());
         self.measure.rulebook = rulebook;
+        self.measure.want_claims();
+    }
+
+    /// Leaves these claims of tokens, by name, with the credentials of each judgement, for a recording to keep: whoever takes a
+    /// judgement has to remove them ([`Judgement::forget_claims`]) before it goes on.
+    pub fn leave_claims(&mut self, names: Arc<[Arc<str>]>) {
+        self.measure.recorded_claims = names;
+        self.measure.want_claims();
     }
 
     /// The policy that is in force.
     #[must_use]
     pub fn policy(&self) -> &Rulebook {
         &self.measure.rulebook
-    }
-
-    /// What is judged comes from a recording: claims beyond those that are safe to show are not in it, and what asks for them
-    /// is undecided.
-    pub fn expect_masked_claims(&mut self) {
-        self.measure.masked = true;
     }
 
     /// Calls and connections that were not judged because a party is outside the internal networks.

@@ -12,7 +12,9 @@ mod extraction;
 mod http2;
 mod inside_tls;
 mod policy_file;
+mod policy_text;
 mod proofs;
+mod recorded_claims;
 mod rules;
 mod tls;
 /// What the keys of tests are made with.

@@ -1,4 +1,4 @@
-"""HTTPS server of the plaintext tests: `server.py FOLDER thread|asyncio` prints its port. The certificate is in the folder.
+"""HTTPS server of the plaintext tests: `server.py FOLDER thread|asyncio [ADDRESS]` prints its port. The certificate is in the folder.
 
 With `asyncio` the session writes to memory, and the event loop to the socket."""
 import asyncio
@@ -7,7 +7,8 @@ import ssl
 import sys
 import threading
 
-folder, kind = sys.argv[1:]
+folder, kind = sys.argv[1:3]
+address = sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1"
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
 
@@ -40,7 +41,7 @@ async def answer(reader, writer):
 
 
 async def serve():
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(answer, address, 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
@@ -48,7 +49,7 @@ async def serve():
 if kind == "asyncio":
     asyncio.run(serve())
 else:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer((address, 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)

@@ -15,6 +15,7 @@ use std::{
     io::{self, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use auditor_wire::exchange::{Connection, Exchange};
@@ -56,12 +57,17 @@ pub struct RecordingError {
 pub struct Recorder {
     /// Of this run alone: filler of two recordings has nothing in common.
     key: FingerprintKey,
+    /// Claims that are kept in clear, by name.
+    claims: Arc<[Arc<str>]>,
 }
 
 /// A call whose secrets are masked. It becomes an entry when it is judged: what was found out about its credentials goes into
 /// the entry, since nothing can be found out about filler.
 #[derive(Debug)]
-pub struct MaskedCall(entry::Masked);
+pub struct MaskedCall {
+    masked: entry::Masked,
+    claims: Arc<[Arc<str>]>,
+}
 
 impl MaskedCall {
     /// The entry of the call, judged to have these credentials.
@@ -69,7 +75,7 @@ impl MaskedCall {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn entry(self, credentials: &[Credential]) -> io::Result<Vec<u8>> {
-        Ok(self.0.finish(credentials.iter().filter_map(Checked::of).collect())?)
+        Ok(self.masked.finish(Checked::of(credentials, &self.claims))?)
     }
 }
 
@@ -90,13 +96,25 @@ impl Recorder {
     /// A recorder that masks secrets under `key`.
     #[must_use]
     pub fn new(key: FingerprintKey) -> Self {
-        Self { key }
+        Self { key, claims: Arc::default() }
+    }
+
+    /// The same, which keeps these claims of tokens in clear, by name.
+    #[must_use]
+    pub fn keeping(self, claims: Arc<[Arc<str>]>) -> Self {
+        Self { claims, ..self }
+    }
+
+    /// Claims that it keeps in clear, where the judge leaves them with the credentials.
+    #[must_use]
+    pub fn claims(&self) -> Arc<[Arc<str>]> {
+        Arc::clone(&self.claims)
     }
 
     /// Masks a call that is about to be judged.
     #[must_use]
     pub fn exchange(&self, call: &Attributed<Exchange>) -> MaskedCall {
-        MaskedCall(entry::exchange(call, &self.key))
+        MaskedCall { masked: entry::exchange(call, &self.key), claims: self.claims() }
     }
 
     /// The entry of a connection.

@@ -38,8 +38,6 @@ pub(in crate::policy) struct Call<'a> {
     /// The caller is a proxy that is believed about client certificates.
     pub(in crate::policy) trusted_proxy: bool,
     pub(in crate::policy) outcome: Outcome,
-    /// The call comes from a recording, which holds only claims that are safe to show.
-    pub(in crate::policy) masked: bool,
 }
 
 impl<'a> Call<'a> {
@@ -57,7 +55,6 @@ impl<'a> Call<'a> {
             tls_unknown: false,
             trusted_proxy: false,
             outcome: Outcome::Unanswered,
-            masked: false,
         }
     }
 }
@@ -259,7 +256,6 @@ impl Route {
                 captures: &self.captures,
                 tls: call.tls,
                 credential,
-                masked: call.masked,
             };
             match condition.holds(&facts) {
                 Held::Yes => return None,

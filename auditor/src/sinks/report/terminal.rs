@@ -200,8 +200,9 @@ impl Page {
             self.paragraph(text.explanation, 2);
         }
         for (edge, found) in finding.evidence.iter().take(EVIDENCE_SHOWN) {
-            let line = format!("- {} {}: {}", ends(edge), call(&edge.call), occurrences(found, "%H:%M:%S"));
-            let _ = writeln!(self.text, "  {line}");
+            let line = format!("{} {}: {}", ends(edge), call(&edge.call), occurrences(found, "%H:%M:%S"));
+            let item = self.item(&line, 2);
+            self.text.push_str(&item);
             self.paragraph(&evidence(&found.example), 4);
         }
         self.more(finding.evidence.len(), EVIDENCE_SHOWN, "  ", "edges");
@@ -227,7 +228,8 @@ impl Page {
             let edge = enforced.edge;
             let calls = plural(enforced.refused, "call", "calls");
             let line = format!("{} {} refused {calls} without proof", service(edge), call(&edge.call));
-            let _ = writeln!(self.text, "- {}", self.look.paint(look::GOOD, line));
+            let item = self.item(&line, 0);
+            let _ = writeln!(self.text, "{}", self.look.paint(look::GOOD, item.trim_end()));
         }
         self.more(view.enforced.len(), ENFORCED_SHOWN, "", "endpoints");
     }
@@ -269,6 +271,13 @@ impl Page {
         if all > shown {
             let _ = writeln!(self.text, "{indent}... and {} more {what}", number((all - shown) as u64));
         }
+    }
+
+    /// An item of a list, wrapped to the width: further lines stand below its first word.
+    fn item(&self, text: &str, indent: usize) -> String {
+        let mut item = self.look.wrap(text, indent + 2);
+        item.replace_range(indent..=indent, "-");
+        item
     }
 
     /// Text wrapped to the width; its line breaks stay.

@@ -38,8 +38,6 @@ pub(in crate::policy) struct Facts<'a> {
     pub(in crate::policy) captures: &'a [(usize, Box<str>)],
     pub(in crate::policy) tls: Option<&'a Tls>,
     pub(in crate::policy) credential: Option<&'a Credential>,
-    /// The call comes from a recording, which holds only claims that are safe to show.
-    pub(in crate::policy) masked: bool,
 }
 
 /// What is known of an attribute.
@@ -84,7 +82,9 @@ impl Facts<'_> {
     /// Why an attribute is not known.
     pub(super) fn why(&self, path: &str) -> &'static str {
         match path.split_once('.') {
-            Some(("claims", _)) if self.masked => "a recording holds no private claims",
+            Some(("claims", name)) if self.custom(name) == Some(&CustomValue::Unrecorded) => {
+                "the recording does not hold a claim that it asks for"
+            }
             Some(("claims", _)) => "a claim was not read",
             Some(("source" | "destination", _)) => "a workload is not known",
             Some(("transport", _)) => "TLS does not show what it asks for",
@@ -147,7 +147,6 @@ impl Facts<'_> {
             return registered(claims, name);
         }
         match credential.custom.as_deref().map(|custom| custom.get(name)) {
-            _ if self.masked => Known::Unknown,
             Some(Some(CustomValue::Text(text))) => Known::Present(Datum::Text(Cow::Borrowed(text))),
             Some(Some(CustomValue::Number(number))) => Known::Present(Datum::Number(*number)),
             Some(Some(CustomValue::Flag(flag))) => Known::Present(Datum::Flag(*flag)),
@@ -155,8 +154,13 @@ impl Facts<'_> {
                 Known::Present(Datum::Texts(list.iter().map(|item| item.as_str()).collect()))
             }
             Some(None) => Known::Absent,
-            Some(Some(CustomValue::Unread)) | None => Known::Unknown,
+            Some(Some(CustomValue::Unread | CustomValue::Unrecorded)) | None => Known::Unknown,
         }
+    }
+
+    /// A private claim.
+    fn custom(&self, name: &str) -> Option<&CustomValue> {
+        self.credential?.custom.as_deref()?.get(name)
     }
 }
 

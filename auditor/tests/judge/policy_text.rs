@@ -1,0 +1,64 @@
+//! Any text as a policy: read or refused with one line, never a panic; what is read judges.
+
+use std::path::Path;
+
+use auditor::policy::rulebook::Rulebook;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngSeed},
+};
+
+use crate::{calls::call, judge, policy_file::ORDERS};
+
+/// Parts of expressions, and what looks like some.
+const PARTS: &str = "claims . tenant path [ ] ( ) { } \"acme\" \"\" == != < >= && || ! + - * / % ? : , in has( .exists( x .all( .map( \
+                     size( string( int( 1 -9223372036854775808 9223372036854775808 1.5e400 true null b\"\\xff\" request.method \
+                     source.workload claims.aud .startsWith( .matches( \\ é \u{202e} // @ ' credential.kind [1,2] {\"a\":1}";
+
+fn config() -> Config {
+    Config { cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_122), ..Config::default() }
+}
+
+/// Reads a policy, and judges a call by it.
+fn take(text: &str) -> Result<(), TestCaseError> {
+    match Rulebook::parse(Path::new("policy.yaml"), text, jiff::civil::date(2026, 11, 22)) {
+        Ok(rulebook) => {
+            let mut judge = judge();
+            judge.set_policy(rulebook);
+            let request = "GET /tenants/acme/orders/7 HTTP/1.1\r\nHost: orders\r\nX-Api-Key: k3y\r\n\r\n";
+            prop_assert!(judge.exchange(call(request, "HTTP/1.1 200 OK\r\n\r\n")).is_some());
+        }
+        Err(error) => {
+            let said = error.to_string();
+            prop_assert!(said.lines().count() == 1 && said.len() < 2000, "{said}\nof {text}");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_text_is_read_or_refused(text: String) {
+        take(&text)?;
+    }
+
+    #[test]
+    fn a_changed_policy_is_read_or_refused(at in any::<prop::sample::Index>(), length in 0..24_usize, with in "[ -~\n]{0,6}") {
+        let mut text = ORDERS.to_owned();
+        let start = at.index(text.len());
+        text.replace_range(start..text.len().min(start + length), &with);
+        take(&text)?;
+    }
+
+    #[test]
+    fn any_condition_is_read_or_refused(parts in prop::collection::vec(any::<prop::sample::Index>(), 1..24), nested in 0..200_usize) {
+        let known: Vec<&str> = PARTS.split(' ').filter(|part| !part.is_empty()).collect();
+        let condition: Vec<&str> = parts.iter().map(|at| known[at.index(known.len())]).collect();
+        for condition in [condition.join(" "), format!("{}true{}", "(".repeat(nested), ")".repeat(nested)), format!("{}true", "!".repeat(nested))] {
+            let quoted = serde_json::to_string(&condition).expect("text");
+            take(&format!("version: 1\nroutes:\n  - name: a\n    match: {{path: \"/{{tenant}}/**\"}}\n    when: {quoted}\n"))?;
+        }
+    }
+}
