@@ -239,6 +239,9 @@ impl Pipeline {
         for (socket, proof) in capture.proofs() {
             tracker.proof(socket, proof);
         }
+        for (socket, known) in capture.unix_sockets() {
+            behind.attributor.unix_socket(socket, known, clock.latest());
+        }
         status
     }
 
@@ -390,8 +393,9 @@ impl Source {
 /// A recorded call, with what is internal decided anew where networks are given.
 fn placed<T>(mut call: Attributed<T>, networks: Option<&InternalNetworks>) -> Attributed<T> {
     if let Some(networks) = networks {
-        call.source.internal = networks.contains(call.source.address);
-        call.destination.internal = networks.contains(call.destination.address);
+        for party in [&mut call.source, &mut call.destination] {
+            party.internal = party.address.ip().is_none_or(|address| networks.contains(address));
+        }
     }
     call
 }
@@ -409,6 +413,10 @@ impl TrafficClock {
     fn segment(&mut self, segment: &Segment<'_>) {
         self.latest = self.latest.max(segment.time.0);
         self.quiet_since = None;
+    }
+
+    fn latest(&self) -> Timestamp {
+        Timestamp(self.latest)
     }
 
     fn now(&mut self) -> Timestamp {

@@ -180,7 +180,7 @@ fn what_is_remembered_is_told_with_its_limit() {
     attributor.notice(&Owner { tgid: 0, start_ns: 0, comm: comm("") }, Timestamp(0));
     attributor.connection(connection(Reporter::Destination, end("10.0.0.1:1"), observed("10.0.0.2:80", 55)));
     let counts = attributor.remembered().map(|remembered| (remembered.kind, remembered.count));
-    assert_eq!(counts, [("processes", 2), ("cgroups", 0), ("sockets", 1)]);
+    assert_eq!(counts, [("processes", 2), ("cgroups", 0), ("sockets", 1), ("unix-sockets", 0)]);
     assert!(attributor.remembered().iter().all(|remembered| remembered.limit >= 8192));
 }
 
