@@ -58,6 +58,8 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     tracing::info!("{}", root.note());
     let layout = layout(Path::new(KERNEL_BTF));
     let (mut programs, ring) = loader::load(object, &options(config, &layout)).map_err(|error| refused(&error))?;
+    // Loading takes a while, in which nobody reads the ring: it comes before anything is attached.
+    let exit = if config.unix_sockets { Some(load_syscalls(config)?) } else { None };
     let directory = root.as_fd().try_clone_to_owned().map(File::from);
     let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
@@ -74,7 +76,10 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     attributor.existing(&rows, now());
     let source = RingSource::new(programs, ring);
     let source = if config.tls_plaintext { plaintext(config, source)? } else { Box::new(source) };
-    let source = if config.unix_sockets { unix_sockets(config, source)? } else { source };
+    let source = match exit {
+        Some(loaded) => unix_sockets(config, source, loaded),
+        None => source,
+    };
     Ok(Live { source, attributor, root, own_pid, iterator })
 }
 
@@ -94,13 +99,17 @@ fn plaintext(config: &Config, packets: RingSource) -> Result<Box<dyn Capture>, F
 }
 
 /// The source with `AF_UNIX` sockets besides, where the kernel has what it needs; else they are not seen.
-fn unix_sockets(config: &Config, packets: Box<dyn Capture>) -> Result<Box<dyn Capture>, Failure> {
-    let attached = load_syscalls(config)?.and_then(|(mut program, ring)| program.attach().map(|()| (program, ring)));
+fn unix_sockets(
+    config: &Config,
+    packets: Box<dyn Capture>,
+    loaded: Result<(ExitProgram, Ring), LoadError>,
+) -> Box<dyn Capture> {
+    let attached = loaded.and_then(|(mut program, ring)| program.attach().map(|()| (program, ring)));
     let (program, ring) = match attached {
         Ok(attached) => attached,
         Err(error) => {
             tracing::warn!(%error, "calls over AF_UNIX sockets are not seen; `auditor doctor` says more");
-            return Ok(packets);
+            return packets;
         }
     };
     tracing::info!(
@@ -109,7 +118,7 @@ fn unix_sockets(config: &Config, packets: Box<dyn Capture>) -> Result<Box<dyn Ca
     );
     let configured = config.sensitive_sockets.clone();
     let told = Box::new(move |path: &str| sensitive(path, &configured).is_some());
-    Ok(Box::new(SyscallSource::new(packets, ring, program, told)))
+    Box::new(SyscallSource::new(packets, ring, program, told))
 }
 
 /// Whether this kernel runs the program at the exit of system calls; it is loaded for a moment, and not attached.

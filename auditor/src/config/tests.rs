@@ -284,7 +284,7 @@ fn unix_sockets_are_off_unless_they_are_asked_for() {
     for (text, is_right) in
         [("admin.sock", true), ("/run/a.sock", true), ("@name", true), ("run/a.sock", false), ("/", false), ("", false)]
     {
-        assert_eq!(super::value::unix_socket(text).is_ok(), is_right, "{text}");
+        assert_eq!(value::unix_socket(text).is_ok(), is_right, "{text}");
     }
 }
 

@@ -28,39 +28,49 @@ pub struct ExitProgram {
 /// # Errors
 /// When the kernel refuses, the instruction set is not [`ARCHITECTURE`], or the kernel does not tell where what is needed stands.
 pub fn load(object: &[u8], options: &Options) -> Result<(ExitProgram, Ring), LoadError> {
+    load_one(object, options, abi::PROGRAM_EXIT).or_else(|error| {
+        tracing::info!(%error, "the program without types stands in");
+        load_one(object, options, abi::PROGRAM_EXIT_RAW)
+    })
+}
+
+/// Loads one of the two programs, [`abi::PROGRAM_EXIT`] or [`abi::PROGRAM_EXIT_RAW`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_one(object: &[u8], options: &Options, program: &'static str) -> Result<(ExitProgram, Ring), LoadError> {
+    check(options)?;
+    let mut ebpf = open(object, options)?;
+    let failed = |error: ProgramError| program_error(program, error);
+    if program == abi::PROGRAM_EXIT {
+        let btf = Btf::from_sys_fs().map_err(|error| LoadError::Program { program, message: error.to_string() })?;
+        typed(&mut ebpf)?.load(abi::TRACEPOINT, &btf).map_err(failed)?;
+    } else {
+        raw(&mut ebpf)?.load().map_err(failed)?;
+    }
+    let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
+    let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
+    Ok((ExitProgram { ebpf, program, losses }, Ring(ring)))
+}
+
+/// Whether this machine and its kernel have what the program builds on.
+fn check(options: &Options) -> Result<(), LoadError> {
     if std::env::consts::ARCH != ARCHITECTURE {
         return Err(LoadError::Object {
             message: format!("system calls are read on {ARCHITECTURE} alone, and this is {}", std::env::consts::ARCH),
         });
     }
     let absent = |(name, offset): &&(&'static str, u32)| *offset == ABSENT && abi::NEEDED_FIELDS.contains(name);
-    if let Some((name, _)) = options.offsets.iter().find(absent) {
-        return Err(LoadError::Object {
+    match options.offsets.iter().find(absent) {
+        None => Ok(()),
+        Some((name, _)) => Err(LoadError::Object {
             message: format!(
                 "the kernel's BTF does not tell where {} stands; use a kernel built with CONFIG_DEBUG_INFO_BTF=y and \
                  CONFIG_UNIX=y",
                 member(name)
             ),
-        });
+        }),
     }
-    let typed = Btf::from_sys_fs().map_err(|error| error.to_string()).and_then(|btf| {
-        let mut ebpf = open(object, options).map_err(|error| error.to_string())?;
-        load_typed(&mut ebpf, &btf).map_err(|error| error.to_string())?;
-        Ok(ebpf)
-    });
-    let (mut ebpf, program) = match typed {
-        Ok(ebpf) => (ebpf, abi::PROGRAM_EXIT),
-        Err(error) => {
-            tracing::info!(error, "the program without types stands in");
-            let mut ebpf = open(object, options)?;
-            let failed = |error| program_error(abi::PROGRAM_EXIT_RAW, error);
-            raw(&mut ebpf)?.load().map_err(failed)?;
-            (ebpf, abi::PROGRAM_EXIT_RAW)
-        }
-    };
-    let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
-    let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
-    Ok((ExitProgram { ebpf, program, losses }, Ring(ring)))
 }
 
 impl ExitProgram {
@@ -121,10 +131,6 @@ fn open(object: &[u8], options: &Options) -> Result<Ebpf, LoadError> {
     loader.load(object).map_err(object_error)
 }
 
-fn load_typed(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), LoadError> {
-    typed(ebpf)?.load(abi::TRACEPOINT, btf).map_err(|error| program_error(abi::PROGRAM_EXIT, error))
-}
-
 fn typed(ebpf: &mut Ebpf) -> Result<&mut BtfTracePoint, LoadError> {
     let name = abi::PROGRAM_EXIT;
     let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
@@ -144,4 +150,27 @@ fn member(global: &str) -> String {
     fields
         .find(|field| field.global == global)
         .map_or_else(|| global.to_owned(), |field| format!("{}.{}", field.structure, field.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_does_not_tell_where_things_stand_is_refused_by_name() {
+        let offsets = abi::SHARED_FIELDS.iter().copied().chain(abi::FIELDS.iter().map(|field| field.global));
+        let options = |absent: &str| Options {
+            ring_bytes: 4096,
+            request_head_bytes: 256,
+            response_head_bytes: 256,
+            offsets: offsets.clone().map(|name| (name, if name == absent { ABSENT } else { 8 })).collect(),
+        };
+        for name in abi::NEEDED_FIELDS {
+            let error = check(&options(name)).expect_err(name).to_string();
+            let told = if std::env::consts::ARCH == ARCHITECTURE { member(name) } else { ARCHITECTURE.to_owned() };
+            assert!(error.contains(&told) && !error.contains("OFF_"), "{error}");
+        }
+        // What only names processes may be absent.
+        assert_eq!(check(&options("OFF_SK_PEER_PID")).is_ok(), std::env::consts::ARCH == ARCHITECTURE);
+    }
 }

@@ -15,6 +15,7 @@ mod policy_file;
 mod proofs;
 mod rules;
 mod tls;
+mod unix;
 /// What the keys of tests are made with.
 mod keys {
     pub(crate) use auditor::credentials::keys::Algorithm;

@@ -99,9 +99,8 @@ impl SyscallSource {
         }
     }
 
-    /// Delivers what waited.
+    /// Delivers what waited. What came meanwhile has not been looked for: there may be more.
     fn deliver(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Status {
-        let more = self.waiting.len() == BATCH;
         let offset_ns = epoch_offset_ns();
         for bytes in std::mem::take(&mut self.waiting) {
             if let Ok(record) = decode(&bytes, offset_ns) {
@@ -109,7 +108,7 @@ impl SyscallSource {
             }
         }
         self.ready = false;
-        if more { Status::More } else { Status::Idle }
+        Status::More
     }
 
     fn record(&mut self, record: &Record<'_>, deliver: &mut dyn FnMut(&Segment<'_>)) {
