@@ -6,13 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result};
-use auditor::kernel::{
+use ::auditor::kernel::{
     cgroup,
     layout::{self, KERNEL_BTF},
     loader::Options,
     object, syscalls,
 };
+use anyhow::{Context as _, Result};
 use auditor_tests::{
     auditor::{self, Auditor},
     oneshot::curl,
