@@ -1,5 +1,5 @@
-//! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (that of TLS plaintext:
-//! by `AUDITOR_PLAINTEXT_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
+//! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (those of TLS plaintext
+//! and of system calls: by `AUDITOR_PLAINTEXT_OBJECT` and `AUDITOR_SYSCALLS_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
 //! live capture works.
 
 use std::{
@@ -11,8 +11,11 @@ use std::{
 };
 
 /// The objects' files, and the variables that name others.
-const OBJECTS: [(&str, &str); 2] =
-    [("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"), ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT")];
+const OBJECTS: [(&str, &str); 3] = [
+    ("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"),
+    ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT"),
+    ("syscalls.bpf.o", "AUDITOR_SYSCALLS_OBJECT"),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

@@ -10,3 +10,4 @@ pub mod layout;
 pub mod names;
 pub mod plaintext;
 pub mod record;
+pub mod syscalls;

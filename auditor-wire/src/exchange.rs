@@ -53,6 +53,9 @@ pub enum UnknownReason {
     UnreadProtocol,
     /// The tracker was at its memory limit.
     Capacity,
+    /// A call over an `AF_UNIX` socket that held no credential: the kernel tells the server who connected (`SO_PEERCRED`, unix(7)) and
+    /// asks the socket's file who may; whether the server looks is not visible.
+    PeerCredentials,
 }
 
 /// One end of a connection.
@@ -301,6 +304,7 @@ impl UnknownReason {
             Self::Http2 => "http2",
             Self::Malformed => "malformed",
             Self::MidStream => "mid-stream",
+            Self::PeerCredentials => "peer-credentials",
             Self::ResumedTls => "resumed-tls",
             Self::UndeterminedTls => "undetermined-tls",
             Self::UnreadProtocol => "unread-protocol",

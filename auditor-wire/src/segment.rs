@@ -27,6 +27,21 @@ impl SocketId {
         self.0 & Self::PLAINTEXT != 0
     }
 
+    /// Set in the identity of an `AF_UNIX` socket, which has no cookie that is told.
+    const UNIX: u64 = 1 << 62;
+
+    /// The identity of the `AF_UNIX` socket with this inode. The kernel counts inodes of sockets up in 32 bits.
+    #[must_use]
+    pub fn unix(inode: u64) -> Self {
+        Self((inode | Self::UNIX) & !Self::PLAINTEXT)
+    }
+
+    /// Whether this is an `AF_UNIX` socket.
+    #[must_use]
+    pub fn is_unix(self) -> bool {
+        self.0 & Self::UNIX != 0
+    }
+
     /// The socket itself: the other way of [`SocketId::plaintext`], and no change for any other.
     #[must_use]
     pub fn carrier(self) -> Self {
@@ -153,5 +168,7 @@ mod tests {
         assert_eq!(socket.plaintext().carrier(), socket);
         assert_eq!(socket.plaintext().plaintext(), socket.plaintext());
         assert_eq!(socket.carrier(), socket);
+        let unix = SocketId::unix(4711);
+        assert!(unix.is_unix() && !unix.is_plaintext() && !socket.is_unix() && unix.carrier().is_unix());
     }
 }

@@ -22,8 +22,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 /// Calls between 1,000 pairs of workloads: every other one without credential and with a finding.
 fn judgements() -> Vec<Judgement> {
     let party = |name: String, port| Party {
-        address: IpAddr::from([10, 0, 0, 1]),
+        address: IpAddr::from([10, 0, 0, 1]).into(),
         port,
+        unix_path: None,
         internal: true,
         process: None,
         container: None,

@@ -248,6 +248,9 @@ impl Pipeline {
             tracker.proof(socket, proof);
         }
         tracker.spared().for_each(|socket| capture.spare(socket));
+        for (socket, known) in capture.unix_sockets() {
+            behind.attributor.unix_socket(socket, known, clock.latest());
+        }
         status
     }
 
@@ -402,8 +405,9 @@ impl Source {
 /// A recorded call, with what is internal decided anew where networks are given.
 fn placed<T>(mut call: Attributed<T>, networks: Option<&InternalNetworks>) -> Attributed<T> {
     if let Some(networks) = networks {
-        call.source.internal = networks.contains(call.source.address);
-        call.destination.internal = networks.contains(call.destination.address);
+        for party in [&mut call.source, &mut call.destination] {
+            party.internal = party.address.ip().is_none_or(|address| networks.contains(address));
+        }
     }
     call
 }
@@ -421,6 +425,10 @@ impl TrafficClock {
     fn segment(&mut self, segment: &Segment<'_>) {
         self.latest = self.latest.max(segment.time.0);
         self.quiet_since = None;
+    }
+
+    fn latest(&self) -> Timestamp {
+        Timestamp(self.latest)
     }
 
     fn now(&mut self) -> Timestamp {

@@ -34,8 +34,8 @@ pub(crate) enum Compiler {
     Source,
 }
 
-/// The objects: that of capture, and that of TLS plaintext, which is loaded only when asked for.
-const OBJECTS: [&str; 2] = ["auditor", "plaintext"];
+/// The objects: that of capture, and those of TLS plaintext and of system calls, which are loaded only when asked for.
+const OBJECTS: [&str; 3] = ["auditor", "plaintext", "syscalls"];
 
 /// Where an object is put, and where the build script of `auditor` looks for it.
 fn object(name: &str) -> PathBuf {

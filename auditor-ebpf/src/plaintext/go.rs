@@ -13,9 +13,10 @@ use aya_ebpf::{EbpfContext, helpers::generated::bpf_get_current_pid_tgid, macros
 
 use crate::{
     carry::{Carried, Told, carry, end, tell},
-    descriptor::socket_cookie,
+    descriptor, globals,
     libraries::site,
     maps::{CALLS, Call, CallKey, LIBRARIES, count_loss},
+    read,
     registers::{Registers, registers, user},
 };
 
@@ -183,6 +184,13 @@ fn cookie(library: &Library, object: u64, write: u64) -> u64 {
         Some(fd) => socket_cookie(fd),
         None => 0,
     }
+}
+
+/// The cookie of the socket behind a descriptor; 0 when it is no socket, or when nobody has asked for its cookie yet: the packet
+/// hooks ask with the first payload.
+#[inline(always)]
+fn socket_cookie(fd: u64) -> u64 {
+    descriptor::socket(fd).map_or(0, |descriptor| read::member(descriptor.sk, &globals::OFF_SK_COOKIE))
 }
 
 /// Certificates are verified within the read that begins the handshake, maybe: they have a place of their own.

@@ -9,6 +9,7 @@
 mod carry;
 #[path = "../clamp.rs"]
 mod clamp;
+#[path = "../descriptor.rs"]
 mod descriptor;
 mod globals;
 mod go;
@@ -19,6 +20,7 @@ mod maps;
 mod packet;
 #[path = "../read.rs"]
 mod read;
+#[path = "../registers.rs"]
 mod registers;
 #[path = "../sniff.rs"]
 #[expect(dead_code, reason = "here the bytes are in the process' memory")]

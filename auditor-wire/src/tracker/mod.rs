@@ -366,7 +366,8 @@ impl Tracker {
 
     /// Finds the other end by what began.
     fn began(&mut self, id: SocketId, sequence: u32, direction: Direction) {
-        if self.twin_of(id).is_some() {
+        // An AF_UNIX connection is seen at one end.
+        if id.is_unix() || self.twin_of(id).is_some() {
             return;
         }
         let candidate = self.twins.candidate(id, sequence, direction).filter(|other| {

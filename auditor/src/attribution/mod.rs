@@ -10,6 +10,7 @@ pub mod listener;
 pub mod network;
 pub mod process;
 pub mod sock_diag;
+mod unix;
 mod workload;
 
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc};
@@ -17,7 +18,7 @@ use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _, path::PathBuf, sy
 use auditor_abi::record::SocketRow;
 use auditor_wire::{
     exchange::{Connection, End, Exchange, Reporter},
-    segment::{Endpoints, Owner, Timestamp},
+    segment::{Endpoints, Owner, SocketId, Timestamp},
 };
 
 use self::{
@@ -26,8 +27,12 @@ use self::{
     network::InternalNetworks,
     process::{Facts, ProcSource, Processes, Procfs, StartClock},
     sock_diag::SockDiag,
+    unix::UnixSockets,
 };
-use crate::judgement::{Container, Party};
+use crate::{
+    capture::syscalls::UnixSocket,
+    judgement::{Address, Container, Party},
+};
 
 /// Something observed, with both ends named as far as they are known.
 #[derive(Clone, Debug)]
@@ -64,6 +69,7 @@ pub struct Attributor {
     processes: Processes,
     containers: Containers,
     sockets: Sockets,
+    unix: UnixSockets,
     netns: Option<u32>,
 }
 
@@ -103,6 +109,7 @@ impl Attributor {
             processes: Processes::new(Some(sources.processes), sources.clock, sources.same_pid_namespace),
             containers: Containers::new(sources.cgroup2),
             sockets: Sockets::new(Some(sources.sockets)),
+            unix: UnixSockets::default(),
             netns: sources.netns,
         }
     }
@@ -115,6 +122,7 @@ impl Attributor {
             processes: Processes::new(None, StartClock { tick_ns: 1, offset_ns: 0 }, false),
             containers: Containers::new(None),
             sockets: Sockets::new(None),
+            unix: UnixSockets::default(),
             netns: None,
         }
     }
@@ -133,6 +141,14 @@ impl Attributor {
         }
     }
 
+    /// Takes what is known of an `AF_UNIX` socket. Who connected is looked up at once: it may be gone when its call is complete.
+    pub fn unix_socket(&mut self, socket: SocketId, known: UnixSocket, now: Timestamp) {
+        if let Some(peer) = &known.peer {
+            self.processes.facts(peer, now.0);
+        }
+        self.unix.insert(socket, known);
+    }
+
     /// Names both ends of a call.
     pub fn exchange(&mut self, exchange: Exchange) -> Attributed<Exchange> {
         let Exchange { reporter, source, destination, wire, time, .. } = &exchange;
@@ -149,11 +165,12 @@ impl Attributor {
 
     /// What is remembered, and how much at most.
     #[must_use]
-    pub fn remembered(&self) -> [Remembered; 3] {
+    pub fn remembered(&self) -> [Remembered; 4] {
         [
             Remembered { kind: "processes", count: self.processes.len(), limit: Processes::LIMIT },
             Remembered { kind: "cgroups", count: self.containers.len(), limit: Containers::LIMIT },
             Remembered { kind: "sockets", count: self.sockets.len(), limit: Sockets::LIMIT },
+            Remembered { kind: "unix-sockets", count: self.unix.len(), limit: UnixSockets::LIMIT },
         ]
     }
 
@@ -165,6 +182,9 @@ impl Attributor {
         wire: Endpoints,
         time: Timestamp,
     ) -> (Party, Party) {
+        if let Some(socket) = [source, destination].into_iter().find_map(|end| end.socket.filter(|id| id.is_unix())) {
+            return self.unix_parties(socket, destination, time.0);
+        }
         // The reporter's socket has both addresses as given; the other end's socket has them as they were on the wire.
         let seen_by = |reported: bool| {
             if reported { Endpoints { local: source.address, remote: destination.address } } else { wire }
@@ -182,9 +202,33 @@ impl Attributor {
         let container = self.container(facts.as_ref(), seen.end.cgroup, now);
         let (process, workload) = facts.map(|facts| (facts.process, facts.workload)).unzip();
         Party {
-            address,
+            address: address.into(),
             port: seen.end.address.port(),
+            unix_path: None,
             internal: self.networks.contains(address),
+            process,
+            container,
+            workload: workload.filter(|name| !name.is_empty()),
+        }
+    }
+
+    /// Both ends of an `AF_UNIX` connection, which the server's socket showed: who connected is who the kernel noted then.
+    fn unix_parties(&mut self, socket: SocketId, server: &End, now: u64) -> (Party, Party) {
+        let known = self.unix.get(socket).unwrap_or_default();
+        let caller = self.unix_party(known.peer.as_ref(), known.peer_cgroup, now);
+        let callee = self.unix_party(server.owner.as_ref(), server.cgroup, now);
+        (caller, Party { unix_path: known.path, ..callee })
+    }
+
+    fn unix_party(&mut self, owner: Option<&Owner>, cgroup: Option<u64>, now: u64) -> Party {
+        let facts = owner.filter(|owner| owner.tgid != 0).map(|owner| self.processes.facts(owner, now));
+        let container = self.container(facts.as_ref(), cgroup, now);
+        let (process, workload) = facts.map(|facts| (facts.process, facts.workload)).unzip();
+        Party {
+            address: Address::Unix,
+            port: 0,
+            unix_path: None,
+            internal: true,
             process,
             container,
             workload: workload.filter(|name| !name.is_empty()),

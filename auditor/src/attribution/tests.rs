@@ -116,6 +116,27 @@ fn addresses_are_canonical_and_classified() {
 }
 
 #[test]
+fn ends_of_unix_sockets_are_named_by_what_the_server_knows_of_its_peer() {
+    let socket = SocketId::unix(77);
+    let server = End { socket: Some(socket), ..owned("[::]:0", 8, "dockerd") };
+    let call = connection(Reporter::Destination, end("[::]:0"), server);
+    let mut attributor = attributor(vec![]);
+    let peer = Owner { tgid: 7, start_ns: 1, comm: comm("curl") };
+    let known = UnixSocket { path: Some("/run/docker.sock".into()), peer: Some(peer), peer_cgroup: None };
+    attributor.unix_socket(socket, known, Timestamp(1));
+    let Attributed { source, destination, .. } = attributor.connection(call.clone());
+    assert_eq!((name(&source), name(&destination)), (Some("curl"), Some("dockerd")));
+    assert_eq!((source.unix_path.as_deref(), destination.unix_path.as_deref()), (None, Some("/run/docker.sock")));
+    for party in [source, destination] {
+        assert_eq!((party.address, party.port, party.internal), (Address::Unix, 0, true));
+    }
+    // Of a socket that was forgotten the server is known.
+    let Attributed { source, destination, .. } = self::attributor(vec![]).connection(call);
+    assert_eq!((name(&source), name(&destination)), (None, Some("dockerd")));
+    assert_eq!((source.address, destination.unix_path), (Address::Unix, None));
+}
+
+#[test]
 fn a_server_that_never_answers_is_named_by_its_listener() {
     let rows = vec![listener(8, NODE_NETNS, "0.0.0.0:80", "nginx"), listener(9, POD_NETNS, "0.0.0.0:80", "other")];
     let silent = || connection(Reporter::Destination, end("10.0.0.1:4000"), observed("10.0.0.2:80", 55));
@@ -180,7 +201,7 @@ fn what_is_remembered_is_told_with_its_limit() {
     attributor.notice(&Owner { tgid: 0, start_ns: 0, comm: comm("") }, Timestamp(0));
     attributor.connection(connection(Reporter::Destination, end("10.0.0.1:1"), observed("10.0.0.2:80", 55)));
     let counts = attributor.remembered().map(|remembered| (remembered.kind, remembered.count));
-    assert_eq!(counts, [("processes", 2), ("cgroups", 0), ("sockets", 1)]);
+    assert_eq!(counts, [("processes", 2), ("cgroups", 0), ("sockets", 1), ("unix-sockets", 0)]);
     assert!(attributor.remembered().iter().all(|remembered| remembered.limit >= 8192));
 }
 

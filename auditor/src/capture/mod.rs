@@ -5,6 +5,7 @@ pub mod pcap;
 pub mod record;
 pub mod recording;
 pub mod ring;
+pub mod syscalls;
 
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use auditor_wire::{
     segment::{Segment, SocketId},
     tls::Proof,
 };
+
+use self::syscalls::UnixSocket;
 
 /// Where segments come from.
 pub trait Capture {
@@ -23,6 +26,11 @@ pub trait Capture {
 
     /// What TLS libraries told of handshakes since the last call, by the socket of the packets; nothing where no library is read.
     fn proofs(&mut self) -> Vec<(SocketId, Proof)> {
+        Vec::new()
+    }
+
+    /// What is known of the `AF_UNIX` sockets whose segments come with the next [`Capture::drain`].
+    fn unix_sockets(&mut self) -> Vec<(SocketId, UnixSocket)> {
         Vec::new()
     }
 

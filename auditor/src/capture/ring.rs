@@ -75,7 +75,7 @@ impl Capture for RingSource {
 }
 
 /// What brings `CLOCK_MONOTONIC`, the programs' clock, to the Unix epoch.
-fn epoch_offset_ns() -> u64 {
+pub(super) fn epoch_offset_ns() -> u64 {
     let nanoseconds = |clock| {
         let time = clock_gettime(clock);
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)

@@ -23,6 +23,7 @@ struct Diagnosis {
     reason: Option<String>,
     hooks: Vec<Hook>,
     facts: Vec<FactRecord>,
+    unix_sockets: UnixSockets,
     tls_plaintext: TlsPlaintext,
     tls_libraries: Vec<TlsLibrary>,
 }
@@ -30,6 +31,14 @@ struct Diagnosis {
 /// Whether `tls_plaintext` can be used.
 #[derive(Serialize)]
 struct TlsPlaintext {
+    available: bool,
+    /// Why not.
+    reason: Option<String>,
+}
+
+/// Whether `unix_sockets` can be used.
+#[derive(Serialize)]
+struct UnixSockets {
     available: bool,
     /// Why not.
     reason: Option<String>,
@@ -105,9 +114,13 @@ fn diagnose() -> Diagnosis {
         Ok(()) => TlsPlaintext { available: true, reason: None },
         Err(reason) => TlsPlaintext { available: false, reason: Some(reason) },
     };
+    let unix_sockets = match live::reads_unix_sockets() {
+        Ok(()) => UnixSockets { available: true, reason: None },
+        Err(reason) => UnixSockets { available: false, reason: Some(reason) },
+    };
     let tls_libraries = libraries(tls_plaintext.available);
     let facts = facts.into_iter().map(FactRecord::new).collect();
-    Diagnosis { live_capture, reason, hooks, tls_plaintext, tls_libraries, facts }
+    Diagnosis { live_capture, reason, hooks, unix_sockets, tls_plaintext, tls_libraries, facts }
 }
 
 /// The libraries that processes map. Where plaintext is not `available` none of them is read.
@@ -154,6 +167,14 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
     for hook in &diagnosis.hooks {
         let used = if hook.used { painted(AnsiColor::Green, "used") } else { painted(AnsiColor::Red, "not used") };
         writeln!(out, "  {:20} {used}: {}", hook.name, hook.purpose)?;
+    }
+    match &diagnosis.unix_sockets.reason {
+        None => writeln!(
+            out,
+            "\nCalls over AF_UNIX sockets can be read where unix_sockets asks for it, which slows every system call a little. Not \
+             seen: io_uring, 32-bit programs, TLS inside such a socket. Of kernel TLS the packets show the records."
+        )?,
+        Some(reason) => writeln!(out, "\nCalls over AF_UNIX sockets cannot be read: {reason}")?,
     }
     match &diagnosis.tls_plaintext.reason {
         None => writeln!(out, "\nTLS plaintext can be read where tls_plaintext asks for it.")?,

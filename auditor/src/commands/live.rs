@@ -14,7 +14,7 @@ use auditor_wire::segment::Timestamp;
 use super::{Failure, stages};
 use crate::{
     attribution::{Attributor, Sources, listener::SocketSource},
-    capture::{Capture, ring::RingSource},
+    capture::{Capture, ring::RingSource, syscalls::SyscallSource},
     config::Config,
     kernel::{
         cgroup::{self, CgroupRoot},
@@ -23,8 +23,10 @@ use crate::{
         object,
         plaintext::{self as probes, Losses, Probes},
         probe::initial_pid_namespace,
+        syscalls::{self, ExitProgram},
     },
     plaintext::{finder::Finder, source::PlaintextSource},
+    policy::unix::sensitive,
 };
 
 /// Live capture, attached.
@@ -55,13 +57,9 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     let root = cgroup::find().map_err(|error| Failure::Unsupported(format!("no cgroup2: {error}; {DOCTOR}")))?;
     tracing::info!("{}", root.note());
     let layout = layout(Path::new(KERNEL_BTF));
-    let options = Options {
-        ring_bytes: config.capture.ring_bytes,
-        request_head_bytes: config.capture.request_head_bytes,
-        response_head_bytes: config.capture.response_head_bytes,
-        offsets: layout.offsets().to_vec(),
-    };
-    let (mut programs, ring) = loader::load(object, &options).map_err(|error| refused(&error))?;
+    let (mut programs, ring) = loader::load(object, &options(config, &layout)).map_err(|error| refused(&error))?;
+    // Loading takes a while, in which nobody reads the ring: it comes before anything is attached.
+    let exit = if config.unix_sockets { Some(load_syscalls(config)?) } else { None };
     let directory = root.as_fd().try_clone_to_owned().map(File::from);
     let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
     programs.attach(&directory).map_err(|error| refused(&error))?;
@@ -78,6 +76,10 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
     attributor.existing(&rows, now());
     let source = RingSource::new(programs, ring);
     let source = if config.tls_plaintext { plaintext(config, source)? } else { Box::new(source) };
+    let source = match exit {
+        Some(loaded) => unix_sockets(config, source, loaded),
+        None => source,
+    };
     Ok(Live { source, attributor, root, own_pid, iterator })
 }
 
@@ -94,6 +96,64 @@ fn plaintext(config: &Config, packets: RingSource) -> Result<Box<dyn Capture>, F
     let finder = Finder::start(probes).map_err(started)?;
     tracing::info!("reading TLS plaintext in the libraries that processes map");
     Ok(Box::new(PlaintextSource::new(packets, ring, losses, finder, config.limits.connections)))
+}
+
+/// The source with `AF_UNIX` sockets besides, where the kernel has what it needs; else they are not seen.
+fn unix_sockets(
+    config: &Config,
+    packets: Box<dyn Capture>,
+    loaded: Result<(ExitProgram, Ring), LoadError>,
+) -> Box<dyn Capture> {
+    let attached = loaded.and_then(|(mut program, ring)| program.attach().map(|()| (program, ring)));
+    let (program, ring) = match attached {
+        Ok(attached) => attached,
+        Err(error) => {
+            tracing::warn!(%error, "calls over AF_UNIX sockets are not seen; `auditor doctor` says more");
+            return packets;
+        }
+    };
+    tracing::info!(
+        program = program.name(),
+        "reading AF_UNIX sockets; every system call of the node takes a little longer"
+    );
+    let configured = config.sensitive_sockets.clone();
+    let told = Box::new(move |path: &str| sensitive(path, &configured).is_some());
+    Box::new(SyscallSource::new(packets, ring, program, told))
+}
+
+/// Whether this kernel runs the program at the exit of system calls; it is loaded for a moment, and not attached.
+///
+/// # Errors
+/// Why not.
+pub(super) fn reads_unix_sockets() -> Result<(), String> {
+    let loaded = load_syscalls(&Config::default()).map_err(|failure| failure.to_string())?;
+    loaded.map(drop).map_err(|error| error.to_string())
+}
+
+/// Loads the program; the inner error is the kernel's.
+fn load_syscalls(config: &Config) -> Result<Result<(ExitProgram, Ring), LoadError>, Failure> {
+    let Some(object) = object::syscalls() else {
+        return Err(Failure::Unsupported(
+            "this auditor was built without its eBPF object for system calls; build it with `cargo xtask build`, or leave \
+             unix_sockets off"
+                .to_owned(),
+        ));
+    };
+    let layout = layout::for_syscalls(Path::new(KERNEL_BTF)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "system calls cannot be followed to sockets");
+        Layout::absent_for_syscalls()
+    });
+    Ok(syscalls::load(object, &options(config, &layout)))
+}
+
+/// What the programs of this configuration are loaded with.
+fn options(config: &Config, layout: &Layout) -> Options {
+    Options {
+        ring_bytes: config.capture.ring_bytes,
+        request_head_bytes: config.capture.request_head_bytes,
+        response_head_bytes: config.capture.response_head_bytes,
+        offsets: layout.offsets().to_vec(),
+    }
 }
 
 /// Whether this kernel runs the programs that read TLS plaintext; they are loaded for a moment.
@@ -118,13 +178,7 @@ fn load_plaintext(config: &Config) -> Result<Result<(Probes, Losses, Ring), Load
         tracing::warn!(%error, "TLS plaintext of Go programs is not read");
         Layout::absent_for_plaintext()
     });
-    let options = Options {
-        ring_bytes: config.capture.ring_bytes,
-        request_head_bytes: config.capture.request_head_bytes,
-        response_head_bytes: config.capture.response_head_bytes,
-        offsets: layout.offsets().to_vec(),
-    };
-    Ok(probes::load(object, &options))
+    Ok(probes::load(object, &options(config, &layout)))
 }
 
 /// The sockets there are, and how the kernel numbers this process, found by a listener of its own among them.

@@ -108,6 +108,7 @@ pub(super) fn judge(config: &Config, state_key: Option<&Path>) -> Result<Judge, 
         templates: config.route_templates.clone(),
         rules: rules.collect(),
         trust: config.trust.clone(),
+        sensitive_sockets: config.sensitive_sockets.clone(),
         ..policy::Settings::default()
     };
     let extractor = Extractor::new(names, key);

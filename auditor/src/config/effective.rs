@@ -21,6 +21,8 @@ impl fmt::Display for Config {
         }
         writeln!(f, "listen: \"{}\"", self.listen)?;
         writeln!(f, "tls_plaintext: {}", self.tls_plaintext)?;
+        writeln!(f, "unix_sockets: {}", self.unix_sockets)?;
+        list(f, "", "sensitive_sockets", &self.sensitive_sockets)?;
         writeln!(f, "capture:")?;
         writeln!(f, "  ring_bytes: {}", show_size(self.capture.ring_bytes.into()))?;
         writeln!(f, "  request_head_bytes: {}", show_size(self.capture.request_head_bytes.into()))?;

@@ -216,6 +216,19 @@ pub struct LiveFlags {
         default_missing_value = "true"
     )]
     pub tls_plaintext: Option<bool>,
+    /// Also read what servers read and write on `AF_UNIX` sockets
+    ///
+    /// A tracepoint at the exit of system calls, on x86_64. It slows every system call of the node a little: off unless asked for;
+    /// docs/unix-sockets.md says what is read and what it costs.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AUDITOR_UNIX_SOCKETS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub unix_sockets: Option<bool>,
     /// Size of the kernel ring, such as 8MiB: a power of two, 256KiB to 1GiB
     #[arg(long, value_name = "SIZE", env = "AUDITOR_RING_BYTES", value_parser = value::ring_bytes)]
     pub ring_bytes: Option<u32>,

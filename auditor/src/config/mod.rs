@@ -41,6 +41,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether what processes read and write inside TLS is read.
     pub tls_plaintext: bool,
+    /// Whether what servers read and write on `AF_UNIX` sockets is read.
+    pub unix_sockets: bool,
+    /// `AF_UNIX` sockets, beyond those that are known, that no container should reach: file names or whole paths.
+    pub sensitive_sockets: Vec<String>,
     /// The kernel side.
     pub capture: CaptureConfig,
     /// Bounds on memory.
@@ -158,6 +162,8 @@ impl Default for Config {
             internal_networks: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9477)),
             tls_plaintext: false,
+            unix_sockets: false,
+            sensitive_sockets: Vec::new(),
             capture: CaptureConfig {
                 ring_bytes: 8 << 20,
                 request_head_bytes: 16 << 10,

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) internal_networks: List,
     pub(super) listen: Text,
     pub(super) tls_plaintext: Option<Spanned<bool>>,
+    pub(super) unix_sockets: Option<Spanned<bool>>,
+    pub(super) sensitive_sockets: List,
     pub(super) capture: Option<RawCapture>,
     pub(super) limits: Option<RawLimits>,
     pub(super) credentials: Option<RawCredentials>,

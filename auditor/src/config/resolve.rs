@@ -31,6 +31,7 @@ pub fn resolve(
     };
     apply_common(&mut config, common);
     overlay(&mut config.tls_plaintext, live.tls_plaintext);
+    overlay(&mut config.unix_sockets, live.unix_sockets);
     overlay(&mut config.capture.ring_bytes, live.ring_bytes);
     overlay(&mut config.capture.request_head_bytes, live.request_head_bytes);
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
@@ -94,6 +95,9 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
     let mut config = Config { internal_networks, ..Config::default() };
     reader.set(&mut config.listen, "listen", &raw.listen, value::listen)?;
     overlay(&mut config.tls_plaintext, raw.tls_plaintext.map(|value| value.value));
+    overlay(&mut config.unix_sockets, raw.unix_sockets.map(|value| value.value));
+    let sockets = reader.list("sensitive_sockets", &raw.sensitive_sockets, value::unix_socket)?;
+    overlay(&mut config.sensitive_sockets, sockets);
 
     let capture = raw.capture.unwrap_or_default();
     let to = &mut config.capture;

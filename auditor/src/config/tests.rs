@@ -39,6 +39,8 @@ fn reads_every_key() {
 internal_networks: [10.0.0.0/8, "fd00::/8"]
 listen: "[::1]:9500"
 tls_plaintext: true
+unix_sockets: true
+sensitive_sockets: [admin.sock, /run/vault/api.sock]
 capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
 limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50, credentials: 70, findings: 80 }
 credentials:
@@ -72,7 +74,8 @@ log: { level: debug, format: json }
     let config = load(text.as_bytes()).expect("valid");
     assert_eq!(config.internal_networks.as_ref().map(Vec::len), Some(2));
     assert_eq!(config.listen.to_string(), "[::1]:9500");
-    assert!(config.tls_plaintext);
+    assert!(config.tls_plaintext && config.unix_sockets);
+    assert_eq!(config.sensitive_sockets, ["admin.sock", "/run/vault/api.sock"]);
     assert_eq!(config.capture.ring_bytes, 16 << 20);
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
@@ -122,7 +125,7 @@ fn says_where_and_what_was_meant() {
         ("capture:\n  ring_byte: 8MiB\n", ":2:3: unknown key `ring_byte`; did you mean `ring_bytes`?"),
         (
             "\n\ncolour: red\n",
-            ":3:1: unknown key `colour`; keys here are internal_networks, listen, tls_plaintext, capture, limits, ",
+            ":3:1: unknown key `colour`; keys here are internal_networks, listen, tls_plaintext, unix_sockets, ",
         ),
         (
             "rules:\n  basic-credentials: {}\n",
@@ -280,6 +283,21 @@ fn a_flag_wins_over_the_file() {
 fn places_without_a_line_print_the_file_alone() {
     let error = parse(Path::new("x.yaml"), "a: 1\n---\nb: 2\n").expect_err("refused").to_string();
     assert!(error.starts_with("x.yaml"), "{error}");
+}
+
+#[test]
+fn unix_sockets_are_off_unless_they_are_asked_for() {
+    assert!(!Config::default().unix_sockets);
+    let with = |flag| {
+        let live = LiveFlags { unix_sockets: flag, ..LiveFlags::default() };
+        resolve(&CommonFlags::default(), &live, &ServeFlags::default(), &[]).expect("valid").unix_sockets
+    };
+    assert_eq!([with(None), with(Some(true)), with(Some(false))], [false, true, false]);
+    for (text, is_right) in
+        [("admin.sock", true), ("/run/a.sock", true), ("@name", true), ("run/a.sock", false), ("/", false), ("", false)]
+    {
+        assert_eq!(value::unix_socket(text).is_ok(), is_right, "{text}");
+    }
 }
 
 #[test]

@@ -197,6 +197,20 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("`{}` is not an address and a port; write 127.0.0.1:9477 or [::1]:9477", shown(text)))
 }
 
+/// An `AF_UNIX` socket: its file name, its whole path, or `@` and its name in the abstract name space.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn unix_socket(text: &str) -> Result<String, String> {
+    let hint = "write a file name such as admin.sock, a whole path such as /run/app/admin.sock, or @name";
+    let fits = !text.is_empty() && text.len() <= auditor_abi::syscalls::PATH_MAX && !text.contains(char::is_control);
+    let whole = text.starts_with(['/', '@']) || !text.contains('/');
+    if fits && whole && !text.ends_with('/') {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{}` names no socket; {hint}", shown(text)))
+}
+
 /// A header's name (RFC 9110 section 5.1: a token), in lower case.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub use self::{
     ledger::Ledger,
     saved::{Restored, SECTION, SECTION_VERSION, Saved},
 };
-use crate::judgement::{Finding, Judgement, Kind, Outcome, Party, Severity};
+use crate::judgement::{Address, Finding, Judgement, Kind, Outcome, Party, Severity};
 
 /// Longest text that is kept of anything a peer chose, bytes.
 const TEXT_LIMIT: usize = 256;
@@ -54,7 +54,7 @@ pub enum Who {
     /// Its workload, `namespace/name` or a name.
     Workload(Arc<str>),
     /// Where nothing but the address is known.
-    Address(IpAddr),
+    Address(Address),
 }
 
 /// What was called.
@@ -280,13 +280,12 @@ impl Call {
 
 impl Example {
     fn of(judgement: &Judgement, finding: &Finding) -> Self {
-        let end = |party: &Party| std::net::SocketAddr::new(party.address, party.port).to_string();
         let caller = judgement.source.process.as_ref();
         let request = judgement.request.as_ref();
         Self {
             time: judgement.time,
-            source: end(&judgement.source),
-            destination: end(&judgement.destination),
+            source: judgement.source.place(),
+            destination: judgement.destination.place(),
             caller: caller.map(|process| (cut(&process.command).into(), process.pid)),
             authority: request.and_then(|request| request.authority.as_deref()).map(|name| cut(name).into()),
             header_names: request.and_then(|request| request.header_names.clone()),

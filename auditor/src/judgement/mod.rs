@@ -2,9 +2,8 @@
 //! Lines contract. It holds no secret.
 
 mod decision;
+mod party;
 mod transport;
-
-use std::{net::IpAddr, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
@@ -13,6 +12,7 @@ use crate::credentials::Credential;
 use self::decision::DecisionRecord;
 pub use self::{
     decision::{Policed, Reason, Waived, WaiverNote},
+    party::{Address, Party},
     transport::{ClientProof, Security, Tls, Transport},
 };
 
@@ -80,23 +80,6 @@ pub enum Reporter {
     Source,
     /// The callee's end.
     Destination,
-}
-
-/// One end of a call.
-#[derive(Clone, Debug, Serialize)]
-pub struct Party {
-    /// Address as the reporter's socket has it.
-    pub address: IpAddr,
-    /// Port.
-    pub port: u16,
-    /// Inside the configured internal networks, or the node's own address.
-    pub internal: bool,
-    /// The process, when on this node and known.
-    pub process: Option<Arc<Process>>,
-    /// The container, when on this node and in one.
-    pub container: Option<Arc<Container>>,
-    /// Name to aggregate by: the executable's name outside Kubernetes; `None` when nothing is known.
-    pub workload: Option<Arc<str>>,
 }
 
 /// A process.

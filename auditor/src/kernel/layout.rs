@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use auditor_abi::{
     layout::{ABSENT, FIELDS, Field, ITERATOR_FIELDS},
-    plaintext,
+    plaintext, syscalls,
 };
 
 use super::btf::{Btf, BtfError};
@@ -114,6 +114,14 @@ pub fn for_plaintext(path: &Path) -> Result<Layout, LayoutError> {
     read(path, |btf| resolved(btf, wanted_for_plaintext))
 }
 
+/// Like [`from_file`], of the members that the program at the exit of system calls reads.
+///
+/// # Errors
+/// As [`from_file`].
+pub fn for_syscalls(path: &Path) -> Result<Layout, LayoutError> {
+    read(path, |btf| resolved(btf, wanted_for_syscalls))
+}
+
 fn read(path: &Path, resolve: fn(&Btf<'_>) -> Layout) -> Result<Layout, LayoutError> {
     let name = || path.display().to_string();
     let file = |reason| LayoutError::File { path: name(), reason };
@@ -144,6 +152,12 @@ impl Layout {
     #[must_use]
     pub fn absent_for_plaintext() -> Self {
         Self { offsets: wanted_for_plaintext().map(|field| (field.global, ABSENT)).collect(), missing: Vec::new() }
+    }
+
+    /// Nothing is known of what the program at the exit of system calls reads.
+    #[must_use]
+    pub fn absent_for_syscalls() -> Self {
+        Self { offsets: wanted_for_syscalls().map(|field| (field.global, ABSENT)).collect(), missing: Vec::new() }
     }
 
     /// Name and value of every offset global, [`FIELDS`] first; [`ABSENT`] where it is not known.
@@ -216,4 +230,9 @@ fn wanted() -> impl Iterator<Item = Field> {
 
 fn wanted_for_plaintext() -> impl Iterator<Item = Field> {
     wanted().filter(|field| plaintext::SHARED_FIELDS.contains(&field.global)).chain(plaintext::FIELDS)
+}
+
+fn wanted_for_syscalls() -> impl Iterator<Item = Field> {
+    let shared = wanted().chain(plaintext::FIELDS).filter(|field| syscalls::SHARED_FIELDS.contains(&field.global));
+    shared.chain(syscalls::FIELDS)
 }

@@ -7,6 +7,7 @@ pub mod loader;
 pub mod object;
 pub mod plaintext;
 pub mod probe;
+pub mod syscalls;
 
 #[cfg(test)]
 mod btf_tests;

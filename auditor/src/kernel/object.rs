@@ -6,6 +6,7 @@ struct Aligned<T: ?Sized>(T);
 
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/auditor.bpf.o")));
 static PLAINTEXT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/plaintext.bpf.o")));
+static SYSCALLS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/syscalls.bpf.o")));
 
 /// The eBPF object, 8-byte aligned; `None` when this binary was built without one, and so cannot capture live.
 #[must_use]
@@ -19,13 +20,19 @@ pub fn plaintext() -> Option<&'static [u8]> {
     (!PLAINTEXT.0.is_empty()).then_some(&PLAINTEXT.0)
 }
 
+/// The object of system calls, likewise.
+#[must_use]
+pub fn syscalls() -> Option<&'static [u8]> {
+    (!SYSCALLS.0.is_empty()).then_some(&SYSCALLS.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_embedded_object_is_an_aligned_elf_file() {
-        for (embedded, object) in [(&OBJECT.0, object()), (&PLAINTEXT.0, plaintext())] {
+        for (embedded, object) in [(&OBJECT.0, object()), (&PLAINTEXT.0, plaintext()), (&SYSCALLS.0, syscalls())] {
             assert_eq!(embedded.as_ptr().align_offset(8), 0, "the object is not 8-byte aligned");
             if let Some(object) = object {
                 assert_eq!(object.get(..4), Some(b"\x7fELF".as_slice()));

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     attribution::Attributed,
     credentials::{Claims, Credential, CredentialKind},
-    judgement::{Finding, Outcome, Severity},
+    judgement::{Address, Finding, Outcome, Severity},
 };
 
 /// Methods that change nothing by definition: RFC 9110 section 9.2.1, RFC 4918, RFC 3253, RFC 5323 and QUERY.
@@ -88,6 +88,9 @@ fn is_to_proxy(request: &Request) -> bool {
 /// itself.
 pub(super) fn on_node(call: &Attributed<Exchange>) -> bool {
     let exchange = &call.observed;
+    if call.destination.address == Address::Unix {
+        return true;
+    }
     let ends = [exchange.source.address, exchange.destination.address, exchange.wire.local, exchange.wire.remote];
     ends.iter().any(|end| is_loopback(end.ip()))
         || (exchange.source.socket.is_some() && exchange.destination.socket.is_some())

@@ -15,6 +15,7 @@ const SIGNATURE: &str = include_str!("examples/signature.md");
 const DPOP: &str = include_str!("examples/dpop.md");
 const FORWARDED: &str = include_str!("examples/forwarded-certificate.md");
 const CORS: &str = include_str!("examples/cors.md");
+const UNIX: &str = include_str!("examples/unix-socket.md");
 
 /// Examples for the rule of an id: by what heals it.
 pub fn examples(rule: &str) -> impl Iterator<Item = Example> {
@@ -24,6 +25,7 @@ pub fn examples(rule: &str) -> impl Iterator<Item = Example> {
         "weak-signature" => SIGNATURE,
         "dpop-mismatch" => DPOP,
         "untrusted-forwarded-certificate" => FORWARDED,
+        "unix-socket-exposed" => UNIX,
         _ if rule.starts_with("tls-") || rule.contains("certificate") || rule == "no-client-identity" => MUTUAL_TLS,
         _ => TOKEN,
     };

@@ -16,7 +16,7 @@ use super::{
     proofs,
     rulebook::{self, RouteUsed, Rulebook},
     tls::{self, Handshake},
-    unix_seconds,
+    unix, unix_seconds,
 };
 use crate::{
     certificates::Reader,
@@ -113,6 +113,7 @@ impl Measure {
         findings.extend(found);
         credentials.extend(handshake.and_then(Handshake::credential).cloned());
         findings.extend(checks::cors(request, exchange.response.as_ref(), outcome));
+        findings.extend(unix::exposed(source, destination, outcome, &self.settings));
         let mut policed = Policed::default();
         if let Some(call) = &mut call {
             call.unknown = unknown.or((!all).then_some(UnknownReason::HeadTruncated));
@@ -143,7 +144,7 @@ impl Measure {
     fn proven(
         &self,
         exchange: &Exchange,
-        Circumstances { source, on_node, outcome, checked, .. }: Circumstances<'_>,
+        Circumstances { source, destination, on_node, outcome, checked }: Circumstances<'_>,
         handshake: Option<&Handshake<'_>>,
         max_lifetime: Option<Duration>,
     ) -> Proven {
@@ -187,6 +188,7 @@ impl Measure {
             }
             proven.unknown = proven.unknown.or_else(|| handshake.and_then(Handshake::unknown));
             proven.unknown = proven.unknown.or_else(|| self.authenticated.unknown(exchange));
+            proven.unknown = proven.unknown.or_else(|| unix::unknown(destination));
             if proven.unknown.is_none() {
                 proven.findings.extend(checks::unauthenticated(&call));
             }
@@ -225,6 +227,17 @@ impl Measure {
         judgement.transport = handshake.into_transport();
     }
 
+    /// Weighs a connection in a protocol that is not read.
+    pub(super) fn unread(&self, judgement: &mut Judgement, now: i64) {
+        let Judgement { source, destination, findings, outcome, .. } = &mut *judgement;
+        findings.extend(unix::exposed(source, destination, *outcome, &self.settings));
+        if findings.is_empty() {
+            return;
+        }
+        self.rulebook.connection_route_of(source, destination).weigh(findings, &self.settings);
+        judgement.policy.waived = self.rulebook.waive(findings, None, (source, destination), now);
+    }
+
     /// What a TLS connection shows.
     pub(super) fn handshake(&self, facts: &Facts, time: Timestamp) -> Handshake<'_> {
         Handshake::new(facts, &self.settings, &self.certificates, &self.extractor, unix_seconds(time))
@@ -232,8 +245,8 @@ impl Measure {
 
     /// Whether the caller is a proxy that is believed about client certificates.
     fn is_trusted_proxy(&self, source: &Party) -> bool {
-        let address = source.address.to_canonical();
-        self.settings.trusted_proxies.iter().any(|network| network.contains(&address))
+        let Some(address) = source.address.ip() else { return false };
+        self.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// Whether one of the findings is of a rule that is looked at.

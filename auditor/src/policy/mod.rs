@@ -21,6 +21,7 @@ pub mod rulebook;
 pub mod rules;
 mod settings;
 mod tls;
+pub mod unix;
 
 use std::{
     sync::{
@@ -267,6 +268,9 @@ impl Judge {
                 judgement.unknown_reason = Some(UnknownReason::Http2.as_str());
             }
             Protocol::Other | Protocol::Upgraded => {}
+        }
+        if !matches!(connection.protocol, Protocol::Tls(_)) {
+            self.measure.unread(&mut judgement, unix_seconds(connection.time));
         }
         Some(judgement)
     }

@@ -46,6 +46,7 @@ pub(super) const SHARED_CREDENTIAL: &str = "shared-credential";
 pub(super) const CREDENTIAL_REPLAYED: &str = "credential-replayed";
 pub(super) const CREDENTIAL_STRIPPED: &str = "credential-stripped";
 pub(super) const NEW_UNAUTHENTICATED_EDGE: &str = "new-unauthenticated-edge";
+pub(super) const UNIX_SOCKET_EXPOSED: &str = "unix-socket-exposed";
 
 /// Every rule, in the order in which reports list them.
 pub const RULES: &[Rule] = &[
@@ -307,6 +308,14 @@ pub const RULES: &[Rule] = &[
                       looks around. Calls of a new edge are findings for an hour.",
         remedy: "Find out who began to call and why. Make the service require a proof of identity, so that a new caller has to be let in.",
         link: "https://doi.org/10.6028/NIST.SP.800-207",
+    },
+    Rule {
+        id: UNIX_SOCKET_EXPOSED,
+        severity: Severity::High,
+        title: "Container reaches a socket of its host",
+        explanation: "A process in a container called the AF_UNIX socket of a container runtime or of a data store outside that                       container. Who reaches a runtime's socket can start a privileged container, and so is root on the node; a data                       store's takes the user id of who connects for proof, and a container can have any.",
+        remedy: "Take the mount of the socket out of the container. Where a container needs some calls of a runtime, put a proxy                  before it that lets only those through; reach data stores over TCP with mutual TLS or a credential.",
+        link: "https://docs.docker.com/engine/security/#docker-daemon-attack-surface",
     },
 ];
 

@@ -26,6 +26,8 @@ pub struct Settings {
     pub cross_call: crosscall::Settings,
     /// Path templates that routes are taken from first, in this order.
     pub templates: Vec<Template>,
+    /// `AF_UNIX` sockets, beyond those that are known, that no container should reach: file names or whole paths.
+    pub sensitive_sockets: Vec<String>,
     /// Rules that differ from their defaults, by id.
     pub rules: BTreeMap<&'static str, RuleSettings>,
 }
@@ -84,6 +86,7 @@ impl Default for Settings {
             trust: TrustSettings::default(),
             cross_call: crosscall::Settings::default(),
             templates: Vec::new(),
+            sensitive_sockets: Vec::new(),
             rules: BTreeMap::new(),
         }
     }

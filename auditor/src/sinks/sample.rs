@@ -30,7 +30,15 @@ pub(crate) fn party(address: &str, port: u16, workload: Option<&str>) -> Party {
         })
     });
     let address: IpAddr = address.parse().unwrap();
-    Party { address, port, internal: true, process, container: None, workload: workload.map(Arc::from) }
+    Party {
+        address: address.into(),
+        port,
+        unix_path: None,
+        internal: true,
+        process,
+        container: None,
+        workload: workload.map(Arc::from),
+    }
 }
 
 pub(crate) fn credential(kind: CredentialKind, carrier: &str) -> Credential {

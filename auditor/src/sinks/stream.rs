@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     certificates::SpiffeId,
-    judgement::{Judgement, Kind, Outcome, Party, Tls, Verdict},
+    judgement::{Address, Judgement, Kind, Outcome, Party, Tls, Verdict},
 };
 
 /// Longest workload name that is shown whole; characters.
@@ -102,14 +102,18 @@ fn call(judgement: &Judgement) -> String {
             }
         }
     };
-    format!("{source} -> {destination}:{} {what}", judgement.destination.port)
+    match (&judgement.destination.unix_path, judgement.destination.address) {
+        (Some(path), _) => format!("{source} -> {destination} ({}) {what}", shortened(path, PATH_LIMIT)),
+        (None, Address::Unix) => format!("{source} -> {destination} {what}"),
+        (None, Address::Ip(_)) => format!("{source} -> {destination}:{} {what}", judgement.destination.port),
+    }
 }
 
 /// The workload, or the address where nothing is known of it.
 fn who(party: &Party) -> String {
     match &party.workload {
         Some(workload) => shortened(workload, NAME_LIMIT),
-        None if party.address.is_ipv6() => format!("[{}]", party.address),
+        None if party.address.ip().is_some_and(|address| address.is_ipv6()) => format!("[{}]", party.address),
         None => party.address.to_string(),
     }
 }

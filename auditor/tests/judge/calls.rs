@@ -58,8 +58,9 @@ pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchan
     let destination: SocketAddr = "10.0.0.2:8080".parse().expect("an address");
     let end = |address| End { address, socket: None, owner: None, cgroup: None, netns: None };
     let party = |address: SocketAddr| Party {
-        address: address.ip(),
+        address: address.ip().into(),
         port: address.port(),
+        unix_path: None,
         internal: true,
         process: None,
         container: None,

@@ -17,6 +17,7 @@ mod proofs;
 mod recorded_claims;
 mod rules;
 mod tls;
+mod unix;
 /// What the keys of tests are made with.
 mod keys {
     pub(crate) use auditor::credentials::keys::Algorithm;

@@ -1,10 +1,6 @@
 //! One entry: a call or connection as it was before judging, as JSON, with every secret masked.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use auditor_wire::{
     exchange::{Connection, Deviations, End, Exchange, Protocol, Reporter, Request, UnknownReason, Version},
@@ -20,7 +16,7 @@ use super::{Recorded, tls_facts};
 use crate::{
     attribution::Attributed,
     credentials::{Checked, FingerprintKey, redact::redact_head},
-    judgement::{Container, Party, Process},
+    judgement::{Address, Container, Party, Process},
 };
 
 /// What stands in an entry.
@@ -82,8 +78,11 @@ struct EndEntry {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct PartyEntry {
-    address: IpAddr,
+    /// `null` where it is an end of an `AF_UNIX` socket.
+    address: Address,
     port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unix_path: Option<Arc<str>>,
     internal: bool,
     process: Option<ProcessEntry>,
     container: Option<Box<str>>,
@@ -139,7 +138,7 @@ mod unknown_reason {
     use auditor_wire::exchange::UnknownReason;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    pub(super) const ALL: [UnknownReason; 12] = [
+    pub(super) const ALL: [UnknownReason; 13] = [
         UnknownReason::Capacity,
         UnknownReason::ConnectionAuthenticated,
         UnknownReason::Encrypted,
@@ -149,6 +148,7 @@ mod unknown_reason {
         UnknownReason::Http2,
         UnknownReason::Malformed,
         UnknownReason::MidStream,
+        UnknownReason::PeerCredentials,
         UnknownReason::ResumedTls,
         UnknownReason::UndeterminedTls,
         UnknownReason::UnreadProtocol,
@@ -309,6 +309,7 @@ impl EndEntry {
         let party = PartyEntry {
             address: party.address,
             port: party.port,
+            unix_path: party.unix_path.clone(),
             internal: party.internal,
             process,
             container: party.container.as_deref().map(|container| container.id.clone()),
@@ -332,6 +333,7 @@ impl EndEntry {
         let party = Party {
             address: self.party.address,
             port: self.party.port,
+            unix_path: self.party.unix_path.clone(),
             internal: self.party.internal,
             process,
             container: self.party.container.clone().map(|id| Arc::new(Container { id })),

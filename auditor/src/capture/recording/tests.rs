@@ -43,8 +43,9 @@ impl Write for Shared {
 
 fn party(address: SocketAddr) -> Party {
     Party {
-        address: address.ip(),
+        address: address.ip().into(),
         port: address.port(),
+        unix_path: None,
         internal: true,
         process: Some(Arc::new(Process {
             pid: 42,

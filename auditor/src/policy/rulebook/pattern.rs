@@ -217,7 +217,9 @@ impl Selector {
         let fit = |matches: bool| if matches { Fit::Yes } else { Fit::No };
         match (self, name) {
             (Self::Everything, _) => Fit::Yes,
-            (Self::Network(network), _) => fit(network.contains(&party.address.to_canonical())),
+            (Self::Network(network), _) => {
+                fit(party.address.ip().is_some_and(|address| network.contains(&address.to_canonical())))
+            }
             (_, None) => Fit::Unknown,
             (Self::Name(wanted), Some(name)) => fit(**wanted == *name),
             (Self::Pattern(pattern), Some(name)) => fit(is_like(name, pattern)),

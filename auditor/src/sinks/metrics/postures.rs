@@ -1,22 +1,19 @@
 //! Postures of TLS endpoints: bounded, and forgotten when they are not seen any more.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     super::posture::{Evidence, Posture},
     names::NameId,
 };
-use crate::judgement::{Party, Tls};
+use crate::judgement::{Address, Party, Tls};
 
 /// A server that was connected to. Hashed with the standard library's keyed hash: peers choose ports and addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Endpoint {
     workload: NameId,
     /// Where nothing is known of the workload.
-    address: Option<IpAddr>,
+    address: Option<Address>,
     port: u16,
 }
 

@@ -3,14 +3,13 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, Hasher, RandomState},
-    net::IpAddr,
     sync::Arc,
 };
 
 use jiff::Timestamp;
 
 use super::{super::credential_word, tls::Handshakes};
-use crate::judgement::{Finding, Judgement, Kind, Outcome, Party, RequestFacts, Severity, Verdict};
+use crate::judgement::{Address, Finding, Judgement, Kind, Outcome, Party, RequestFacts, Severity, Verdict};
 
 /// Longest route, method or detail that is kept; bytes.
 const TEXT_LIMIT: usize = 256;
@@ -22,7 +21,7 @@ const SEGMENT_LIMIT: usize = 40;
 pub(super) enum Who {
     Workload(Arc<str>),
     /// Where nothing but the address is known.
-    Address(IpAddr),
+    Address(Address),
 }
 
 /// What is called.

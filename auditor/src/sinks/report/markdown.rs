@@ -204,8 +204,10 @@ fn evidence(example: &Example) -> String {
 
 fn service(edge: &Edge) -> String {
     match &edge.destination {
+        // An AF_UNIX socket has no port.
+        Who::Workload(name) if edge.port == 0 => code_span(name),
         Who::Workload(name) => code_span(&format!("{name}:{}", edge.port)),
-        Who::Address(address) => code_span(&std::net::SocketAddr::new(*address, edge.port).to_string()),
+        Who::Address(address) => code_span(&address.with_port(edge.port)),
     }
 }
 

@@ -311,13 +311,15 @@ pub(super) fn ends(edge: &Edge) -> String {
 
 /// `inventory:8080`.
 pub(super) fn service(edge: &Edge) -> String {
-    format!("{}:{}", who(&edge.destination), edge.port)
+    let name = who(&edge.destination);
+    // An AF_UNIX socket has no port.
+    if edge.port == 0 { name } else { format!("{name}:{}", edge.port) }
 }
 
 fn who(who: &Who) -> String {
     match who {
         Who::Workload(name) => shortened(name, NAME_LIMIT),
-        Who::Address(address) if address.is_ipv6() => format!("[{address}]"),
+        Who::Address(address) if address.ip().is_some_and(|address| address.is_ipv6()) => format!("[{address}]"),
         Who::Address(address) => address.to_string(),
     }
 }

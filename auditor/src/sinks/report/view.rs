@@ -155,6 +155,9 @@ pub(super) fn meaning(reason: &str) -> &'static str {
         "http2" => "HTTP/2 whose frames could not be followed",
         "malformed" => "not HTTP, or not in a way that all servers read the same",
         "mid-stream" => "the request was sent before the observation began",
+        "peer-credentials" => {
+            "an AF_UNIX call without credential: the kernel told the server who connects; whether it looks is not seen"
+        }
         "resumed-tls" => "the session was resumed; its beginning was not seen",
         "undetermined-tls" => "TLS does not show what the client proved",
         "unread-protocol" => "a protocol that is not read",

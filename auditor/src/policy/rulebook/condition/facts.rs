@@ -203,6 +203,7 @@ fn party<'a>(party: &'a Party, field: &str) -> Known<Datum<'a>> {
             Some(Some((namespace, _))) if !namespace.contains(':') => text(Some(namespace), Known::Absent),
             Some(_) => Known::Absent,
         },
+        "address" | "port" if party.address.ip().is_none() => Known::Absent,
         "address" => Known::Present(Datum::Text(party.address.to_string().into())),
         "port" => Known::Present(Datum::Number(party.port.into())),
         _ => text(party.process.as_ref().and_then(|process| process.executable.as_deref()), Known::Unknown),

@@ -1,4 +1,4 @@
-//! The registers of the process at a probe (`struct pt_regs`, arch/x86/include/asm/ptrace.h), and its memory.
+//! The registers of the process at a probe or a system call (`struct pt_regs`, arch/x86/include/asm/ptrace.h), and its memory.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
