@@ -147,7 +147,7 @@ fn what_is_not_known_from_its_beginning_is_left_out() {
 }
 
 #[test]
-fn one_session_a_socket_and_http_1_alone() {
+fn one_session_a_socket_and_http_alone() {
     let mut sessions = both();
     let request = record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
     assert_eq!(segments(&mut sessions, &[request, Record { object: 8, ..request }]).len(), 1);
