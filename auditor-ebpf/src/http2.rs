@@ -66,12 +66,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     }
     // SAFETY: a context field, which the kernel clears before the first program of a packet runs.
     let run = unsafe { core::ptr::read_volatile(&raw const (*skb).cb[0]) };
-    let place = Place {
-        sequence: headers.sequence,
-        length,
-        fresh: socket.fresh != 0 && socket.http == 0,
-        step: run,
-    };
+    let place = Place { sequence: headers.sequence, length, fresh: socket.fresh != 0 && socket.http == 0, step: run };
     let payload = Payload { skb, offset: headers.payload_offset };
     let Found { from, length: here, more } = socket.frames[half].step(&payload, &place, MOST);
     if here == 0 && (more || !ends) {

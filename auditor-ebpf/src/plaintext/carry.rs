@@ -19,8 +19,7 @@ use aya_ebpf::{
 
 use crate::{
     clamp::clamp,
-    globals,
-    http2,
+    globals, http2,
     maps::{HTTP1, HTTP2, PLAINTEXT, SESSIONS, STREAMS, Session, SessionKey, count_loss},
     read,
     registers::user,

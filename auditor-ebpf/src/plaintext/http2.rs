@@ -154,7 +154,8 @@ fn step() -> Option<()> {
     if length > 0 {
         let mut place = core::mem::MaybeUninit::<PlaintextHeader>::zeroed();
         // SAFETY: integers and byte arrays: zeroes make one.
-        let header = header(unsafe { place.assume_init_mut() }, moved.object, moved.library, &session.link, moved.link_kind);
+        let header =
+            header(unsafe { place.assume_init_mut() }, moved.object, moved.library, &session.link, moved.link_kind);
         header.born_ns = session.born_ns;
         header.offset = moved.offset.wrapping_add(from);
         header.length = length;

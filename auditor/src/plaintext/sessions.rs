@@ -253,6 +253,20 @@ impl Sessions {
         self.left_out[reason as usize] += 1;
     }
 
+    /// The role that a session is known by. Of what follows a first call of HTTP/2 nothing else tells.
+    fn role_of_session(&self, record: &Record<'_>, ends: Ends) -> Option<Role> {
+        let named = (record.object, record.owner.tgid, record.born_ns);
+        let is_on = |id: SocketId| {
+            let session = self.sockets.get(&id).and_then(|socket| socket.session);
+            session.is_some_and(|session| (session.object, session.tgid, session.born_ns) == named)
+        };
+        match (ends.client.is_some_and(is_on), ends.server.is_some_and(is_on)) {
+            (true, false) => Some(Role::Client),
+            (false, true) => Some(Role::Server),
+            _ => None,
+        }
+    }
+
     /// The socket of a session: of the two ends that saw one ClientHello, that of the session's own role.
     fn socket_of(&self, record: &Record<'_>) -> Option<SocketId> {
         let random = match record.link {
@@ -261,7 +275,8 @@ impl Sessions {
             Link::Random(random) => random,
         };
         let ends = self.randoms.get(&random)?;
-        let role = record.role.or_else(|| role_of(record)).or_else(|| {
+        let known = || self.role_of_session(record, *ends);
+        let role = record.role.or_else(|| role_of(record)).or_else(known).or_else(|| {
             // The client's process is known since its hello.
             let client = self.sockets.get(&ends.client?)?.owner?;
             Some(if client.tgid == record.owner.tgid { Role::Client } else { Role::Server })
@@ -386,7 +401,10 @@ impl Socket {
 /// The role that calls tell.
 fn role_of(record: &Record<'_>) -> Option<Role> {
     let Event::Data(data) = record.event else { return None };
+    let greets = data.payload.starts_with(b"PRI * HTTP/2.0");
     match (data.direction, data.class) {
+        (Direction::Egress, Class::Http2) if greets => Some(Role::Client),
+        (Direction::Ingress, Class::Http2) if greets => Some(Role::Server),
         (Direction::Egress, Class::Request) | (Direction::Ingress, Class::Response) => Some(Role::Client),
         (Direction::Ingress, Class::Request) | (Direction::Egress, Class::Response) => Some(Role::Server),
         _ => None,
