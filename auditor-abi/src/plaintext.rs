@@ -26,8 +26,13 @@ pub const PROGRAM_GO_RETURN: &str = "go_return";
 /// Program: uprobe at the entry of Go's `(*Conn).Close`.
 pub const PROGRAM_GO_CLOSE: &str = "go_close";
 
+/// Program: follows a session that carries HTTP/2; tail-called by those that see reads and writes, and by itself.
+pub const PROGRAM_HTTP2: &str = "tls_http2";
+/// Map: program array whose only entry is [`PROGRAM_HTTP2`].
+pub const MAP_HTTP2: &str = "HTTP2_PROGRAM";
+
 /// Every program.
-pub const PROGRAMS: [&str; 7] = [
+pub const PROGRAMS: [&str; 8] = [
     PROGRAM_ENTER,
     PROGRAM_RETURN,
     PROGRAM_FREE,
@@ -35,6 +40,7 @@ pub const PROGRAMS: [&str; 7] = [
     PROGRAM_GO_ENTER,
     PROGRAM_GO_RETURN,
     PROGRAM_GO_CLOSE,
+    PROGRAM_HTTP2,
 ];
 
 /// Kind of a call, upper half of an attachment's cookie: returns how many bytes it wrote, as an `int`.
@@ -158,14 +164,17 @@ pub const LOST_RING_FULL: u32 = 0;
 pub const LOST_MEMORY: u32 = 1;
 /// Loss: no room to remember a session.
 pub const LOST_SESSION: u32 = 2;
+/// Loss: the program that follows HTTP/2 could not be called.
+pub const LOST_TAIL_CALL: u32 = 3;
 /// Number of losses.
-pub const LOST_COUNT: u32 = 3;
+pub const LOST_COUNT: u32 = 4;
 
 /// Every loss with the `reason` label it carries in `auditor_capture_lost_total`.
 pub const LOSSES: [(u32, &str); LOST_COUNT as usize] = [
     (LOST_RING_FULL, "plaintext-ring-full"),
     (LOST_MEMORY, "plaintext-unreadable"),
     (LOST_SESSION, "plaintext-session"),
+    (LOST_TAIL_CALL, "plaintext-tail-call"),
 ];
 
 /// Struct members these programs need beside those that the capture programs need.

@@ -6,6 +6,7 @@
 
 mod clamp;
 mod emit;
+mod frames;
 mod globals;
 mod hooks;
 mod http2;
@@ -16,6 +17,7 @@ mod packet;
 mod read;
 mod sniff;
 mod tls;
+mod volatile;
 
 /// The programs cannot panic; should one ever try, the verifier refuses the endless loop at load: loud, not undefined.
 #[panic_handler]

@@ -14,6 +14,8 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
+use crate::frames::Frames;
+
 /// Carries records to the auditor. The loader sets its size.
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 * 1024 * 1024, 0);
@@ -96,33 +98,6 @@ pub struct Socket {
     pub walks: [Walk; 2],
     /// How far the HTTP/2 frames of each direction have been followed.
     pub frames: [Frames; 2],
-}
-
-/// How far the HTTP/2 frames of one direction have been followed. Sequence numbers, but for what is said otherwise.
-#[repr(C)]
-pub struct Frames {
-    /// 1 while the position is known.
-    pub begun: u32,
-    /// The next byte of a frame's header.
-    pub next: u32,
-    /// 1 when what comes before that is wanted.
-    pub wanted: u32,
-    /// Bytes of that header that came in earlier segments.
-    pub held: u32,
-    /// Those bytes, and room for what the verifier takes for possible: fifteen bytes read behind fifteen that are held.
-    pub header: [u32; 8],
-    /// First byte of what was found to be wanted in the packet at hand.
-    pub from: u32,
-    /// The byte behind it.
-    pub to: u32,
-    /// 1 when it goes on, as far as is known.
-    pub open: u32,
-    /// First byte of a hole that was passed over.
-    pub hole: u32,
-    /// The byte behind it.
-    pub behind_hole: u32,
-    /// Packets since the position was last known.
-    pub astray: u32,
 }
 
 /// How far the TLS records of one direction have been followed.

@@ -17,6 +17,7 @@ use crate::{
     owner,
     packet::{self, FIN, Headers, RST},
     sniff,
+    volatile::{get, set},
 };
 
 /// Bytes of a record header (RFC 8446 section 5.1).
@@ -208,19 +209,4 @@ fn gather(found: &mut Found, sequence: u32, first_four: u32, fifth: u32) {
         to.write_volatile([sequence, first_four, fifth]);
     }
     set(&mut found.count, count + 1);
-}
-
-/// Reads a value from the socket's memory. Volatile: what the compiler keeps in registers from one step to the next the verifier
-/// follows through all of them, instead of seeing that each step begins like the one before.
-#[inline(always)]
-pub fn get(place: &u32) -> u32 {
-    // SAFETY: a reference is valid and aligned.
-    unsafe { core::ptr::read_volatile(place) }
-}
-
-/// Writes a value into the socket's memory.
-#[inline(always)]
-pub fn set(place: &mut u32, value: u32) {
-    // SAFETY: a reference is valid and aligned.
-    unsafe { core::ptr::write_volatile(place, value) };
 }

@@ -246,17 +246,49 @@ impl Head {
     }
 }
 
+/// A protocol of remote procedure calls that HTTP carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Procedure {
+    /// gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>): its outcome is told behind the response's body.
+    Grpc,
+    /// gRPC-Web (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>): its outcome is told at the end of the response's body,
+    /// or in its head when there is no body.
+    GrpcWeb,
+    /// A Connect call with one request and one response (<https://connectrpc.com/docs/protocol>): HTTP's status tells its outcome.
+    Connect,
+    /// A Connect call with streams: its outcome is told at the end of the response's body.
+    ConnectStream,
+}
+
 impl Request {
-    /// Whether it is a call of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), whose outcome is told behind
-    /// the response's body.
+    /// Whether it is a call of gRPC.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
-        const TYPE: &[u8] = b"application/grpc";
-        self.version == Version::Http2
-            && self.head.values("content-type").any(|value| {
-                let rest = value.split_at_checked(TYPE.len()).filter(|(kind, _)| kind.eq_ignore_ascii_case(TYPE));
+        self.procedure() == Some(Procedure::Grpc)
+    }
+
+    /// The protocol of remote procedure calls it is a call of, by its content type and the header or parameter that Connect has.
+    #[must_use]
+    pub fn procedure(&self) -> Option<Procedure> {
+        let is_typed = |kind: &[u8]| {
+            self.head.values("content-type").any(|value| {
+                let rest = value.split_at_checked(kind.len()).filter(|(start, _)| start.eq_ignore_ascii_case(kind));
                 rest.is_some_and(|(_, rest)| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
             })
+        };
+        let posts = &*self.method == "POST";
+        if self.version == Version::Http2 && is_typed(b"application/grpc") {
+            return Some(Procedure::Grpc);
+        }
+        if posts && (is_typed(b"application/grpc-web") || is_typed(b"application/grpc-web-text")) {
+            return Some(Procedure::GrpcWeb);
+        }
+        if posts && is_typed(b"application/connect") {
+            return Some(Procedure::ConnectStream);
+        }
+        let versioned = posts && self.head.values("connect-protocol-version").any(|version| version == b"1");
+        let asks = || self.query.as_ref().is_some_and(|query| query.split('&').any(|part| part == "connect=v1"));
+        (versioned || (&*self.method == "GET" && asks())).then_some(Procedure::Connect)
     }
 }
 

@@ -117,6 +117,9 @@ fn frames(kind: u8, stream: &[u8], part: usize) -> Vec<String> {
                     Message::Request | Message::Other => {
                         let (request, unknown) = fields.request(event.sequence);
                         assert!(request.is_some() || unknown.is_some());
+                        // gRPC is of HTTP/2 alone, and needs no method.
+                        let procedure = request.as_ref().and_then(|request| request.procedure());
+                        assert!(procedure.is_none() || request.is_some_and(|request| !request.method.is_empty()));
                     }
                 }
             }

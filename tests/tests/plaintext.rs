@@ -303,7 +303,7 @@ fn nothing_is_loaded_unless_it_is_asked_for() {
         assert!(metrics.contains(&run(program)), "{program}: {metrics}");
     }
     with.stop().unwrap();
-    assert_eq!(more.programs.len(), held.programs.len() + 7, "{held:?} {more:?}");
+    assert_eq!(more.programs.len(), held.programs.len() + auditor_abi::plaintext::PROGRAMS.len(), "{held:?} {more:?}");
     until("everything is detached", || Ok(more.existing()?.is_empty().then_some(()))).unwrap();
 }
 

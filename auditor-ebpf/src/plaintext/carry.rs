@@ -12,14 +12,15 @@ use auditor_abi::{
     },
 };
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user},
 };
 
 use crate::{
     clamp::clamp,
-    globals,
-    maps::{PLAINTEXT, SESSIONS, Session, SessionKey, count_loss},
+    globals, http2,
+    maps::{HTTP1, HTTP2, PLAINTEXT, SESSIONS, STREAMS, Session, SessionKey, count_loss},
     read,
     registers::user,
     sniff,
@@ -76,9 +77,10 @@ pub fn settle(carried: &Carried) {
     }
 }
 
-/// Emits bytes of a session when they are wanted, and remembers that they went through it, unless that is not certain yet.
+/// Emits bytes of a session when they are wanted, and remembers that they went through it, unless that is not certain yet. The last
+/// thing that a program does: of HTTP/2 another program takes over.
 #[inline(always)]
-pub fn carry(carried: &Carried, certain: bool) {
+pub fn carry(context: &impl EbpfContext, carried: &Carried, certain: bool) {
     // SAFETY: no arguments.
     let tgid = unsafe { bpf_get_current_pid_tgid() } >> 32;
     let key = SessionKey { object: carried.object, tgid };
@@ -95,19 +97,29 @@ pub fn carry(carried: &Carried, certain: bool) {
     if session.muted != 0 {
         return;
     }
+    if session.http == HTTP2 {
+        return http2::follow(context, carried, offset, session);
+    }
     let (class, wanted) = if carried.is_unlinked() {
         session.muted = 1;
         (CLASS_OTHER, 0)
     } else {
-        decide(session, half, sniffed(carried.buffer, carried.length), carried.length)
+        let class = sniffed(carried.buffer, carried.length);
+        // A server may begin before its client's first bytes have come.
+        let first = offset == 0 && session.offset[1 - half] == 0;
+        if session.http == 0 && (class == CLASS_HTTP2 || (class == sniff::SETTINGS && first)) {
+            http2::begin(&key, session);
+            return http2::follow(context, carried, offset, session);
+        }
+        decide(session, half, class, carried.length)
     };
     if class == sniff::NOTHING {
         return;
     }
-    let mut header = MaybeUninit::<PlaintextHeader>::zeroed();
+    let mut place = MaybeUninit::<PlaintextHeader>::zeroed();
     // SAFETY: integers and byte arrays: zeroes make one.
-    let header = unsafe { header.assume_init_mut() };
-    fill(header, carried.object, carried.library, &carried.link, carried.link_kind);
+    let place = unsafe { place.assume_init_mut() };
+    let header = header(place, carried.object, carried.library, &carried.link, carried.link_kind);
     header.born_ns = session.born_ns;
     header.offset = offset;
     header.length = carried.length;
@@ -132,10 +144,9 @@ pub fn carry(carried: &Carried, certain: bool) {
 /// Emits what a library told of a handshake.
 #[inline(always)]
 pub fn tell(object: u64, library: u32, link: &[u64; 4], link_kind: u8, told: &Told) {
-    let mut header = MaybeUninit::<PlaintextHeader>::zeroed();
+    let mut place = MaybeUninit::<PlaintextHeader>::zeroed();
     // SAFETY: integers and byte arrays: zeroes make one.
-    let header = unsafe { header.assume_init_mut() };
-    fill(header, object, library, link, link_kind);
+    let header = header(unsafe { place.assume_init_mut() }, object, library, link, link_kind);
     header.class = CLASS_END;
     header.what = told.what;
     header.role = told.role;
@@ -163,10 +174,12 @@ pub fn end(object: u64, library: u32, link_kind: u8) {
     if http == 0 {
         return;
     }
-    let mut header = MaybeUninit::<PlaintextHeader>::zeroed();
+    if http == HTTP2 {
+        let _ = STREAMS.remove(&key);
+    }
+    let mut place = MaybeUninit::<PlaintextHeader>::zeroed();
     // SAFETY: integers and byte arrays: zeroes make one.
-    let header = unsafe { header.assume_init_mut() };
-    fill(header, object, library, &link, link_kind);
+    let header = header(unsafe { place.assume_init_mut() }, object, library, &link, link_kind);
     header.born_ns = born_ns;
     header.class = CLASS_END;
     header.what = WHAT_END;
@@ -245,7 +258,7 @@ fn decide(session: &mut Session, half: usize, sniffed: u8, length: u32) -> (u8, 
                 globals::load(&globals::REQUEST_BUDGET)
             };
             if sniffed != CLASS_SHORT {
-                session.http = 1;
+                session.http = HTTP1;
             } else if session.budget[half] > 0 {
                 return continuation(session, half, length);
             }
@@ -255,9 +268,9 @@ fn decide(session: &mut Session, half: usize, sniffed: u8, length: u32) -> (u8, 
         _ if session.budget[half] > 0 => continuation(session, half, length),
         _ if session.http != 0 => (sniff::NOTHING, 0),
         _ => {
-            // Calls that are not HTTP/1 are not read: one record says what was begun.
+            // What is not HTTP is not read: one record says that it was begun.
             session.muted = 1;
-            (if sniffed == CLASS_HTTP2 { CLASS_HTTP2 } else { CLASS_OTHER }, 0)
+            (CLASS_OTHER, 0)
         }
     }
 }
@@ -269,9 +282,15 @@ fn continuation(session: &mut Session, half: usize, length: u32) -> (u8, u32) {
     (CLASS_CONTINUATION, length.min(budget))
 }
 
-/// What every record has.
+/// A header with what every record has, in zeroed memory.
 #[inline(always)]
-fn fill(header: &mut PlaintextHeader, object: u64, library: u32, link: &[u64; 4], link_kind: u8) {
+pub fn header<'a>(
+    header: &'a mut PlaintextHeader,
+    object: u64,
+    library: u32,
+    link: &[u64; 4],
+    link_kind: u8,
+) -> &'a mut PlaintextHeader {
     // SAFETY: no arguments.
     let (now, task, pid_tgid) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_task(), bpf_get_current_pid_tgid()) };
     let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
@@ -284,14 +303,15 @@ fn fill(header: &mut PlaintextHeader, object: u64, library: u32, link: &[u64; 4]
     header.owner_tgid = (pid_tgid >> 32) as u32;
     header.library = library;
     header.link_kind = link_kind;
+    header
 }
 
 /// Status of [`write`]; otherwise the counter of the loss.
-const WRITTEN: u32 = LOST_COUNT;
+pub const WRITTEN: u32 = LOST_COUNT;
 
 /// Writes a record with up to `wanted` bytes of the process' memory, in the smallest capacity that holds them.
 #[inline(always)]
-fn emit(header: &mut PlaintextHeader, buffer: u64, wanted: u32) -> u32 {
+pub fn emit(header: &mut PlaintextHeader, buffer: u64, wanted: u32) -> u32 {
     if wanted == 0 {
         write::<8>(header, buffer, 0)
     } else if wanted < PAYLOAD_CLASSES[0] as u32 {

@@ -36,7 +36,7 @@ pub fn go_write(context: ProbeContext) -> u32 {
     let registers = unsafe { registers(context.as_ptr()) };
     let site = site(context.as_ptr());
     let Some(library) = LIBRARIES.get(site as u32) else { return 0 };
-    moved(&library.0, site, registers.ip, registers.ax, EGRESS, registers.bx, registers.cx);
+    moved(&context, &library.0, (site, registers.ip), registers.ax, (EGRESS, registers.bx, registers.cx));
     0
 }
 
@@ -73,7 +73,7 @@ pub fn go_enter(context: ProbeContext) -> u32 {
 #[uprobe]
 pub fn go_return(context: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe.
-    returned(unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
+    returned(&context, unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
     0
 }
 
@@ -87,7 +87,7 @@ pub fn go_close(context: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn returned(registers: &Registers, site: u64) {
+fn returned(context: &ProbeContext, registers: &Registers, site: u64) {
     let kind = (site >> 32) as u32;
     let key = goroutine(registers, kind);
     let Some(call) = CALLS.get_ptr(&key) else { return };
@@ -103,7 +103,7 @@ fn returned(registers: &Registers, site: u64) {
         CALL_READ => {
             let length = registers.ax as i64;
             if length > 0 && length <= i64::from(i32::MAX) {
-                moved(library, site, call.stack, call.object, INGRESS, call.buffer, length as u64);
+                moved(context, library, (site, call.stack), call.object, (INGRESS, call.buffer, length as u64));
             }
         }
         CALL_VERIFY => {
@@ -125,7 +125,13 @@ fn returned(registers: &Registers, site: u64) {
 
 /// Bytes went through a connection; `entry` is the address of the function's entry in this process.
 #[inline(always)]
-fn moved(library: &Library, site: u64, entry: u64, object: u64, direction: u8, buffer: u64, length: u64) {
+fn moved(
+    context: &ProbeContext,
+    library: &Library,
+    (site, entry): (u64, u64),
+    object: u64,
+    (direction, buffer, length): (u8, u64, u64),
+) {
     if length == 0 || length > i32::MAX as u64 {
         return;
     }
@@ -143,7 +149,7 @@ fn moved(library: &Library, site: u64, entry: u64, object: u64, direction: u8, b
         verified: None,
         presented: PRESENTED_UNKNOWN,
     };
-    carry(&carried, true);
+    carry(context, &carried, true);
 }
 
 /// Whether there are certificates; their number is not known where the stack could not be read.

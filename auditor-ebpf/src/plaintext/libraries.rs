@@ -38,16 +38,21 @@ pub fn tls_enter(context: ProbeContext) -> u32 {
     // SAFETY: the context of a uprobe.
     let registers = unsafe { registers(context.as_ptr()) };
     let site = site(context.as_ptr());
-    let call = Call {
-        object: registers.di,
-        buffer: registers.si,
-        count: registers.cx,
-        stack: registers.sp,
-        site,
-        link: written(registers, site),
-    };
+    let link = written(registers, site);
+    let (object, buffer) = (registers.di, registers.si);
+    let call = Call { object, buffer, count: registers.cx, stack: registers.sp, site, link: link[0] };
     // A call inside of another takes its place: the outer one's bytes are not on the wire as they are.
     let _ = CALLS.insert(&thread(site), &call, 0);
+    let length = registers.dx;
+    // GnuTLS is told to go on with what it has by writing nothing.
+    if link[0] != 0
+        && buffer != 0
+        && length > 0
+        && length <= i32::MAX as u64
+        && let Some(library) = LIBRARIES.get(site as u32)
+    {
+        carry(&context, &carried(&library.0, object, site, link, (EGRESS, buffer, length as u32)), false);
+    }
     0
 }
 
@@ -55,7 +60,7 @@ pub fn tls_enter(context: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn tls_return(context: RetProbeContext) -> u32 {
     // SAFETY: the context of a uretprobe.
-    returned(unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
+    returned(&context, unsafe { registers(context.as_ptr()) }, site(context.as_ptr()));
     0
 }
 
@@ -68,24 +73,20 @@ pub fn tls_free(context: ProbeContext) -> u32 {
     0
 }
 
-/// Takes what is about to be written; the first word of the session's random.
+/// The session's random when something is about to be written and it is known, else zeroes.
 #[inline(always)]
-fn written(registers: &Registers, site: u64) -> u64 {
-    let length = registers.dx;
+fn written(registers: &Registers, site: u64) -> [u64; 4] {
     if !matches!((site >> 32) as u32, CALL_WRITE | CALL_WRITE_EX) {
-        return 0;
+        return [0; 4];
     }
-    let Some(library) = LIBRARIES.get(site as u32) else { return 0 };
-    let Some(link) = random(&library.0, registers.di) else { return 0 };
-    // GnuTLS is told to go on with what it has by writing nothing.
-    if registers.si != 0 && length > 0 && length <= i32::MAX as u64 {
-        carry(&carried(&library.0, registers.di, site, link, (EGRESS, registers.si, length as u32)), false);
+    match LIBRARIES.get(site as u32) {
+        Some(library) => random(&library.0, registers.di).unwrap_or([0; 4]),
+        None => [0; 4],
     }
-    link[0]
 }
 
 #[inline(always)]
-fn returned(registers: &Registers, site: u64) {
+fn returned(context: &RetProbeContext, registers: &Registers, site: u64) {
     let key = thread(site);
     let Some(call) = CALLS.get_ptr(&key) else { return };
     // SAFETY: the value lives as long as the program runs; only this thread writes it.
@@ -127,16 +128,13 @@ fn returned(registers: &Registers, site: u64) {
         return;
     }
     let Some(link) = random(library, call.object) else { return count_loss(LOST_MEMORY) };
-    if !matches!(kind, CALL_WRITE | CALL_WRITE_EX) {
-        carry(&carried(library, call.object, site, link, (INGRESS, call.buffer, length)), true);
-        return;
-    }
-    let carried = carried(library, call.object, site, link, (EGRESS, call.buffer, length));
-    if call.link == link[0] {
+    let direction = if matches!(kind, CALL_WRITE | CALL_WRITE_EX) { EGRESS } else { INGRESS };
+    let carried = carried(library, call.object, site, link, (direction, call.buffer, length));
+    if direction == EGRESS && call.link == link[0] {
         settle(&carried);
     } else {
-        // The handshake was made within the call: only now is it known whose bytes they are.
-        carry(&carried, true);
+        // What was written, where the handshake was made within the call: only now is it known whose bytes they are.
+        carry(context, &carried, true);
     }
 }
 

@@ -11,8 +11,11 @@ mod carry;
 mod clamp;
 #[path = "../descriptor.rs"]
 mod descriptor;
+#[path = "../frames.rs"]
+mod frames;
 mod globals;
 mod go;
+mod http2;
 mod libraries;
 mod maps;
 #[path = "../packet.rs"]
@@ -25,6 +28,8 @@ mod registers;
 #[path = "../sniff.rs"]
 #[expect(dead_code, reason = "here the bytes are in the process' memory")]
 mod sniff;
+#[path = "../volatile.rs"]
+mod volatile;
 
 /// The programs cannot panic; should one ever try, the verifier refuses the endless loop at load: loud, not undefined.
 #[panic_handler]

@@ -3,8 +3,10 @@
 use auditor_abi::plaintext::{LOST_COUNT, Library};
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
+
+use crate::frames::Frames;
 
 /// Carries records to the auditor. The loader sets its size.
 #[map]
@@ -25,6 +27,23 @@ pub static SESSIONS: LruHashMap<SessionKey, Session> = LruHashMap::with_max_entr
 /// Calls under way, by thread or goroutine.
 #[map]
 pub static CALLS: LruHashMap<CallKey, Call> = LruHashMap::with_max_entries(16 * 1024, 0);
+
+/// Sessions that carry HTTP/2. Fewer than there are sessions: of one that goes for another the position is found anew.
+#[map]
+pub static STREAMS: LruHashMap<SessionKey, Streams> = LruHashMap::with_max_entries(8 * 1024, 0);
+
+/// What is being read or written in HTTP/2, by thread.
+#[map]
+pub static MOVES: LruHashMap<u64, Move> = LruHashMap::with_max_entries(8 * 1024, 0);
+
+/// The program that follows HTTP/2.
+#[map]
+pub static HTTP2_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// [`Session::http`]: heads of HTTP/1 have been seen.
+pub const HTTP1: u32 = 1;
+/// It is HTTP/2.
+pub const HTTP2: u32 = 2;
 
 /// A [`Library`] as a map's value.
 #[repr(transparent)]
@@ -53,7 +72,7 @@ pub struct Session {
     pub budget: [u32; 2],
     /// 1 when records were lost since the last one, by direction.
     pub gap: [u32; 2],
-    /// 1 once a head has been seen.
+    /// [`HTTP1`] or [`HTTP2`] once that has been recognised.
     pub http: u32,
     /// 1 when nothing more is wanted of it.
     pub muted: u32,
@@ -61,6 +80,35 @@ pub struct Session {
     pub library: u32,
     /// Zero.
     pub padding: u32,
+}
+
+/// How far the HTTP/2 frames of each direction have been followed. Places in the stream are counted in bytes of plaintext.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Streams(pub [Frames; 2]);
+
+/// Bytes of an HTTP/2 session that are being read or written.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Move {
+    pub object: u64,
+    pub buffer: u64,
+    /// Result of verifying the peer's certificate.
+    pub verified: u32,
+    /// Bytes that went the same way before.
+    pub offset: u32,
+    pub length: u32,
+    pub library: u32,
+    /// Steps that were taken so far.
+    pub step: u32,
+    pub direction: u8,
+    pub role: u8,
+    pub link_kind: u8,
+    /// 1 when `verified` is known.
+    pub has_verified: u8,
+    pub presented: u8,
+    /// Zero.
+    pub padding: [u8; 3],
 }
 
 /// Who calls: a thread (pid and thread group), or a goroutine of a thread group.

@@ -2,6 +2,7 @@
 
 mod conversations;
 mod http2;
+mod lasting;
 mod live;
 mod loss;
 mod properties;

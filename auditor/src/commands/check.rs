@@ -55,7 +55,8 @@ fn shown(config: &Config, rulebook: Option<&Rulebook>) -> String {
 }
 
 fn builtin_shown() -> impl Iterator<Item = String> {
-    Rulebook::builtin_routes().map(|(name, paths)| format!("  {name}: GET, HEAD {}", paths.join(" ")))
+    Rulebook::builtin_routes()
+        .map(|(name, methods, paths)| format!("  {name}: {} {}", methods.join(", "), paths.join(" ")))
 }
 
 fn policy_shown(file: &Path, rulebook: &Rulebook) -> Vec<String> {

@@ -31,7 +31,7 @@ pub struct Judgement {
     pub source: Party,
     /// Who was called.
     pub destination: Party,
-    /// `http/1.0`, `http/1.1`, `http/2`, `grpc`, `tls`, `unknown`.
+    /// `http/1.0`, `http/1.1`, `http/2`, `grpc`, `grpc-web`, `connect`, `tls`, `unknown`.
     pub protocol: &'static str,
     /// The request; `None` when it was not seen, and for connections.
     pub request: Option<RequestFacts>,

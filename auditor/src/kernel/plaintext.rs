@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use auditor_abi::{names, plaintext as abi};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{
         ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
@@ -20,14 +20,21 @@ pub const ARCHITECTURE: &str = "x86_64";
 
 type LibraryRow = [u8; size_of::<abi::Library>()];
 
-/// How the verifier names `bpf_get_attach_cookie` (include/uapi/linux/bpf.h) when it refuses it, as `unknown#174` where the kernel
-/// has never heard of it.
-const COOKIE_HELPER: &str = "#174";
+/// How the verifier names `bpf_get_attach_cookie` (include/uapi/linux/bpf.h) when it refuses it: `unknown` where the kernel has never
+/// heard of it.
+const COOKIE_HELPER: [&str; 4] = [
+    "func unknown#174",
+    "unknown func bpf_get_attach_cookie#174",
+    "cannot use helper bpf_get_attach_cookie#174",
+    "func bpf_get_attach_cookie#174 not supported",
+];
 
 /// The loaded programs. Dropping them detaches everything.
 pub struct Probes {
     ebpf: Ebpf,
     libraries: Array<MapData, LibraryRow>,
+    /// The kernel empties it when nobody holds it any more.
+    _tail_call: ProgramArray<MapData>,
 }
 
 /// What the programs have lost.
@@ -72,10 +79,14 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), 
     for program in abi::PROGRAMS {
         probe(&mut ebpf, program)?.load().map_err(|error| without_cookie(program_error(program, error)))?;
     }
+    let mut tail_call = ProgramArray::try_from(take_map(&mut ebpf, abi::MAP_HTTP2)?).map_err(map_error)?;
+    let failed = |error: ProgramError| program_error(abi::PROGRAM_HTTP2, error);
+    let follows = probe(&mut ebpf, abi::PROGRAM_HTTP2)?.fd().map_err(failed)?;
+    tail_call.set(0, follows, 0).map_err(map_error)?;
     let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
     let libraries = Array::try_from(take_map(&mut ebpf, abi::MAP_LIBRARIES)?).map_err(map_error)?;
-    Ok((Probes { ebpf, libraries }, Losses(losses), Ring(ring)))
+    Ok((Probes { ebpf, libraries, _tail_call: tail_call }, Losses(losses), Ring(ring)))
 }
 
 impl Probes {
@@ -150,10 +161,12 @@ impl Losses {
 /// Says of a kernel that is too old what it lacks, instead of the verifier's log.
 fn without_cookie(error: LoadError) -> LoadError {
     match error {
-        LoadError::Verifier { program, log, .. } if log.contains(COOKIE_HELPER) => LoadError::Program {
-            program,
-            message: "this kernel has no bpf_get_attach_cookie for uprobes, which Linux has since 5.15".to_owned(),
-        },
+        LoadError::Verifier { program, log, .. } if COOKIE_HELPER.iter().any(|refused| log.contains(refused)) => {
+            LoadError::Program {
+                program,
+                message: "this kernel has no bpf_get_attach_cookie for uprobes, which Linux has since 5.15".to_owned(),
+            }
+        }
         other => other,
     }
 }
@@ -176,6 +189,8 @@ mod tests {
             without_cookie(LoadError::Verifier { program: "tls_enter", source, log: log.to_owned() }).to_string()
         };
         assert!(refused("3: (85) call unknown#174\ninvalid func unknown#174\n").contains("since 5.15"));
+        assert!(refused("3: (85) call unknown#174\nunknown func bpf_get_attach_cookie#174\n").contains("since 5.15"));
+        assert!(refused("3: (85) call bpf_get_attach_cookie#174\nR1 type=ctx\n").contains("the kernel refused it"));
         assert!(refused("R1 type=ctx expected=fp\n").contains("the kernel refused it"));
     }
 }

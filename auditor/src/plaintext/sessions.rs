@@ -38,8 +38,8 @@ pub enum LeftOut {
     BeforeAttached,
     /// Another session was read on the same socket.
     SecondSession,
-    /// What the session carries is not HTTP/1.
-    NotHttp1,
+    /// What the session carries is not HTTP.
+    NotHttp,
 }
 
 /// What is known of the sockets that carry TLS.
@@ -82,15 +82,15 @@ struct Session {
     tgid: u32,
     born_ns: u64,
     owner: Owner,
-    /// It carries HTTP/1 as far as is known; `None` until bytes tell.
-    http1: Option<bool>,
+    /// It carries HTTP as far as is known; `None` until bytes tell.
+    http: Option<bool>,
     /// Bytes so far, by direction.
     next: [u32; 2],
 }
 
 impl LeftOut {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Unlinked, Self::BeforeAttached, Self::SecondSession, Self::NotHttp1];
+    pub const ALL: [Self; 4] = [Self::Unlinked, Self::BeforeAttached, Self::SecondSession, Self::NotHttp];
 
     /// The `reason` label in `auditor_capture_ignored_total`.
     #[must_use]
@@ -99,7 +99,7 @@ impl LeftOut {
             Self::Unlinked => "plaintext-unlinked",
             Self::BeforeAttached => "plaintext-before-attached",
             Self::SecondSession => "plaintext-second-session",
-            Self::NotHttp1 => "plaintext-not-http1",
+            Self::NotHttp => "plaintext-not-http1",
         }
     }
 }
@@ -253,6 +253,20 @@ impl Sessions {
         self.left_out[reason as usize] += 1;
     }
 
+    /// The role that a session is known by. Of what follows a first call of HTTP/2 nothing else tells.
+    fn role_of_session(&self, record: &Record<'_>, ends: Ends) -> Option<Role> {
+        let named = (record.object, record.owner.tgid, record.born_ns);
+        let is_on = |id: SocketId| {
+            let session = self.sockets.get(&id).and_then(|socket| socket.session);
+            session.is_some_and(|session| (session.object, session.tgid, session.born_ns) == named)
+        };
+        match (ends.client.is_some_and(is_on), ends.server.is_some_and(is_on)) {
+            (true, false) => Some(Role::Client),
+            (false, true) => Some(Role::Server),
+            _ => None,
+        }
+    }
+
     /// The socket of a session: of the two ends that saw one ClientHello, that of the session's own role.
     fn socket_of(&self, record: &Record<'_>) -> Option<SocketId> {
         let random = match record.link {
@@ -261,7 +275,8 @@ impl Sessions {
             Link::Random(random) => random,
         };
         let ends = self.randoms.get(&random)?;
-        let role = record.role.or_else(|| role_of(record)).or_else(|| {
+        let known = || self.role_of_session(record, *ends);
+        let role = record.role.or_else(|| role_of(record)).or_else(known).or_else(|| {
             // The client's process is known since its hello.
             let client = self.sockets.get(&ends.client?)?.owner?;
             Some(if client.tgid == record.owner.tgid { Role::Client } else { Role::Server })
@@ -291,7 +306,7 @@ impl Socket {
             tgid: record.owner.tgid,
             born_ns: record.born_ns,
             owner: record.owner,
-            http1: None,
+            http: None,
             next: [0; 2],
         };
         let session = self.session.get_or_insert(new);
@@ -299,17 +314,17 @@ impl Socket {
             return Err(LeftOut::SecondSession);
         }
         session.next[index] = data.offset.wrapping_add(data.length);
-        if session.http1.is_none() {
-            session.http1 = match guess(data.payload) {
-                _ if matches!(data.class, Class::Other | Class::Http2) || data.muted => Some(false),
-                Guess::Request | Guess::Response => Some(true),
+        if session.http.is_none() {
+            session.http = match guess(data.payload) {
+                _ if data.class == Class::Other || data.muted => Some(false),
+                Guess::Request | Guess::Response | Guess::Http2 => Some(true),
                 // The head is longer than one write.
                 Guess::More if !data.payload.is_empty() => None,
                 _ => Some(false),
             };
         }
-        if session.http1 == Some(false) {
-            return Err(LeftOut::NotHttp1);
+        if session.http == Some(false) {
+            return Err(LeftOut::NotHttp);
         }
         let session = *session;
         let sequence = self.first(data.direction).wrapping_add(data.offset);
@@ -343,7 +358,7 @@ impl Socket {
 
     /// Nothing follows, in either direction.
     fn finish(&self, id: SocketId, bytes: [u32; 2], time: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
-        let Some(session) = self.session.filter(|session| session.http1 == Some(true)) else { return };
+        let Some(session) = self.session.filter(|session| session.http == Some(true)) else { return };
         for (direction, bytes) in [Direction::Egress, Direction::Ingress].into_iter().zip(bytes) {
             let sequence = self.first(direction).wrapping_add(bytes);
             deliver(&Segment { sequence, fin: true, ..self.segment(id, &session, direction, time) });
@@ -386,7 +401,10 @@ impl Socket {
 /// The role that calls tell.
 fn role_of(record: &Record<'_>) -> Option<Role> {
     let Event::Data(data) = record.event else { return None };
+    let greets = data.payload.starts_with(b"PRI * HTTP/2.0");
     match (data.direction, data.class) {
+        (Direction::Egress, Class::Http2) if greets => Some(Role::Client),
+        (Direction::Ingress, Class::Http2) if greets => Some(Role::Server),
         (Direction::Egress, Class::Request) | (Direction::Ingress, Class::Response) => Some(Role::Client),
         (Direction::Ingress, Class::Request) | (Direction::Egress, Class::Response) => Some(Role::Server),
         _ => None,

@@ -147,16 +147,61 @@ fn what_is_not_known_from_its_beginning_is_left_out() {
 }
 
 #[test]
-fn one_session_a_socket_and_http_1_alone() {
+fn one_session_a_socket_and_http_alone() {
     let mut sessions = both();
     let request = record(Some(Role::Client), 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
     assert_eq!(segments(&mut sessions, &[request, Record { object: 8, ..request }]).len(), 1);
     assert_eq!(left_out(&sessions), [("plaintext-second-session", 1)]);
-    let other = Data { class: Class::Http2, payload: b"", ..data(Direction::Ingress, 0, b"") };
+    let other = Data { class: Class::Other, payload: b"", ..data(Direction::Ingress, 0, b"") };
     let preface = record(Some(Role::Server), 2, Event::Data(Data { length: 24, ..other }));
     let more = record(Some(Role::Server), 2, Event::Data(data(Direction::Egress, 0, RESPONSE)));
     assert_eq!(segments(&mut sessions, &[preface, more]), []);
     assert_eq!(left_out(&sessions)[1], ("plaintext-not-http1", 2));
+}
+
+/// The client's preface, its SETTINGS, and a call by HPACK's fixed table alone: `GET /` of `:scheme` http, stream 1.
+const HTTP2_REQUEST: &[u8] =
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+/// The server's SETTINGS, `:status` 204, and then a DATA frame of 1,000 bytes on another stream, of which the header alone is there.
+const HTTP2_RESPONSE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x89\0\x03\xe8\0\0\0\0\0\x03";
+/// What follows the payload: `:status` 404 on stream 3.
+const HTTP2_LATER: &[u8] = b"\0\0\x01\x01\x05\0\0\0\x03\x8d";
+
+#[test]
+fn streams_inside_tls_are_calls_of_both_ends() {
+    let mut sessions = both();
+    let mut tracker = Tracker::new(Limits::default());
+    let mut calls: Vec<Exchange> = Vec::new();
+    let mut take = |observation| {
+        if let Observation::Exchange(exchange) = observation {
+            calls.push(*exchange);
+        }
+    };
+    let asks_again = b"\0\0\x03\x01\x05\0\0\0\x03\x83\x84\x86";
+    let http2 =
+        |direction, offset, payload| Event::Data(Data { class: Class::Http2, ..data(direction, offset, payload) });
+    let [asked, answered] = [HTTP2_REQUEST, HTTP2_RESPONSE].map(|bytes| u32::try_from(bytes.len()).unwrap());
+    // A library that does not tell its role: the preface does, and from then on the session is known.
+    for record in [
+        record(None, 1, http2(Direction::Egress, 0, HTTP2_REQUEST)),
+        record(None, 2, http2(Direction::Ingress, 0, HTTP2_REQUEST)),
+        record(None, 1, http2(Direction::Egress, asked, asks_again)),
+        record(None, 2, http2(Direction::Ingress, asked, asks_again)),
+        record(None, 2, http2(Direction::Egress, 0, HTTP2_RESPONSE)),
+        record(None, 1, http2(Direction::Ingress, 0, HTTP2_RESPONSE)),
+        record(None, 2, http2(Direction::Egress, answered + 1000, HTTP2_LATER)),
+        record(None, 1, http2(Direction::Ingress, answered + 1000, HTTP2_LATER)),
+    ] {
+        sessions.record(&record, Some(Timestamp(1)), 0, &mut |segment| tracker.segment(segment, &mut take));
+    }
+    tracker.finish(&mut take);
+    assert_eq!(left_out(&sessions), []);
+    let said: Vec<_> = calls
+        .iter()
+        .map(|call| (call.reporter, call.unknown, call.response.as_ref().map(|response| response.status)))
+        .collect();
+    assert_eq!(said, [204, 404].map(|status| (Reporter::Destination, None, Some(status))));
+    assert!(calls.iter().all(|call| call.source.socket == Some(CLIENT) && call.destination.socket == Some(SERVER)));
 }
 
 #[test]

@@ -32,7 +32,9 @@ use std::{
 };
 
 use auditor_wire::{
-    exchange::{self, Connection, Deviations, Exchange, Protocol, Request, Response, UnknownReason, Version},
+    exchange::{
+        self, Connection, Deviations, Exchange, Procedure, Protocol, Request, Response, UnknownReason, Version,
+    },
     segment::Timestamp,
 };
 
@@ -203,9 +205,9 @@ impl Judge {
             destination,
             protocol: exchange.request.as_ref().map_or("unknown", protocol),
             request: exchange.request.map(|request| {
-                let route = match request.is_grpc() {
-                    true => route::method(&request.path),
-                    false => routes.route(called, &request.path, status, now),
+                let route = match request.procedure() {
+                    Some(_) => route::method(&request.path),
+                    None => routes.route(called, &request.path, status, now),
                 };
                 request_facts(request, route, !findings.is_empty())
             }),
@@ -277,14 +279,19 @@ impl Judge {
 }
 
 /// A call of gRPC has the outcome of its own status (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>: 7 is permission
-/// denied, 16 unauthenticated), where that was seen.
+/// denied, 16 unauthenticated), where that was seen. Where it stands in the body, as that of gRPC-Web and of Connect's streams does,
+/// a response that is fine by HTTP's status says nothing of what became of the call.
 fn outcome(exchange: &Exchange, handshake: Option<&Handshake<'_>>) -> Outcome {
+    let procedure = exchange.request.as_ref().and_then(Request::procedure);
     // Of a head that is not known whole the type may be what is missing.
-    let grpc = exchange.unknown.is_some() || exchange.request.as_ref().is_none_or(Request::is_grpc);
-    let code = exchange.response.as_ref().filter(|_| grpc).and_then(Response::grpc_status);
+    let may_be_grpc = exchange.unknown.is_some() || exchange.request.is_none();
+    let coded = may_be_grpc || matches!(procedure, Some(Procedure::Grpc | Procedure::GrpcWeb));
+    let code = exchange.response.as_ref().filter(|_| coded).and_then(Response::grpc_status);
+    let told_in_body = matches!(procedure, Some(Procedure::GrpcWeb | Procedure::ConnectStream));
     match (exchange.response.as_ref().map(|response| response.status), code) {
         (None, _) => Outcome::Unanswered,
         (Some(401 | 403 | 407), _) | (_, Some(7 | 16)) => Outcome::Refused,
+        (Some(100..=399), None) if told_in_body => Outcome::Unanswered,
         (Some(100..=399), None | Some(0)) => Outcome::Accepted,
         (Some(status), None) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
         (Some(_), _) => Outcome::Failed,
@@ -293,11 +300,13 @@ fn outcome(exchange: &Exchange, handshake: Option<&Handshake<'_>>) -> Outcome {
 
 /// The `protocol` of a call.
 fn protocol(request: &Request) -> &'static str {
-    match request.version {
-        _ if request.is_grpc() => "grpc",
-        Version::Http1(0) => "http/1.0",
-        Version::Http1(_) => "http/1.1",
-        Version::Http2 => "http/2",
+    match (request.procedure(), request.version) {
+        (Some(Procedure::Grpc), _) => "grpc",
+        (Some(Procedure::GrpcWeb), _) => "grpc-web",
+        (Some(Procedure::Connect | Procedure::ConnectStream), _) => "connect",
+        (None, Version::Http1(0)) => "http/1.0",
+        (None, Version::Http1(_)) => "http/1.1",
+        (None, Version::Http2) => "http/2",
     }
 }
 

@@ -180,7 +180,14 @@ fn the_first_route_that_fits_applies() {
 
 #[test]
 fn probes_and_scrapes_are_lesser_findings_unless_a_route_says_otherwise() {
-    for line in ["GET /healthz", "HEAD /readyz", "GET /metrics", "GET /actuator/health/liveness"] {
+    for line in [
+        "GET /healthz",
+        "HEAD /readyz",
+        "GET /metrics",
+        "GET /actuator/health/liveness",
+        "POST /grpc.health.v1.Health/Check",
+        "POST /grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
         let judgement = judged(&mut judge(), &bare(line), OK);
         assert_eq!(rules(&judgement), [("unauthenticated-call", Severity::Low)], "{line}");
         assert!(judgement.policy.route.is_some_and(|name| name.starts_with("builtin:")));
@@ -189,7 +196,15 @@ fn probes_and_scrapes_are_lesser_findings_unless_a_route_says_otherwise() {
         rules(&judged(&mut judge(), &bare("POST /healthz"), OK)),
         [("unauthenticated-call", Severity::Critical)]
     );
-    let mut strict = judge_by("version: 1\nroutes:\n  - {name: metrics, match: {path: /metrics}}\n");
+    assert_eq!(
+        rules(&judged(&mut judge(), &bare("POST /grpc.health.v2.Health/Check"), OK)),
+        [("unauthenticated-call", Severity::Critical)]
+    );
+    let policy = "version: 1\nroutes:\n  - {name: metrics, match: {path: /metrics}}\n  \
+                  - {name: health, match: {path: /grpc.health.v1.Health/Check}}\n";
+    let mut strict = judge_by(policy);
+    let checked = judged(&mut strict, &bare("POST /grpc.health.v1.Health/Check"), OK);
+    assert_eq!(rules(&checked), [("unauthenticated-call", Severity::Critical)]);
     assert_eq!(rules(&judged(&mut strict, &bare("GET /metrics"), OK)), [("unauthenticated-call", Severity::High)]);
     assert_eq!(rules(&judged(&mut strict, &bare("GET /healthz"), OK)), [("unauthenticated-call", Severity::Low)]);
 }

@@ -149,8 +149,8 @@ impl Rulebook {
         self.routes[..self.builtin].iter().map(|route| &route.name)
     }
 
-    /// Names of the routes that are there without a file, and what they match.
-    pub fn builtin_routes() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    /// Names of the routes that are there without a file, and the methods and paths that they match.
+    pub fn builtin_routes() -> impl Iterator<Item = (&'static str, &'static [&'static str], &'static [&'static str])> {
         builtin::BUILTIN.into_iter()
     }
 
@@ -223,12 +223,12 @@ impl Route {
 }
 
 fn builtin_routes() -> impl Iterator<Item = Route> {
-    builtin::BUILTIN.into_iter().flat_map(|(name, paths)| {
+    builtin::BUILTIN.into_iter().flat_map(|(name, methods, paths)| {
         let name: Arc<str> = name.into();
         paths.iter().map(move |path| Route {
             name: Arc::clone(&name),
             target: Target {
-                methods: Methods::new(builtin::METHODS.map(Box::from).into()),
+                methods: Methods::new(methods.iter().copied().map(Box::from).collect()),
                 path: Some(PathPattern::parse(path).expect("the built-in patterns are constants and tested")),
                 ..Target::default()
             },
