@@ -166,7 +166,7 @@ impl Connection {
             rst: false,
             length,
             payload,
-            class: [Class::Request, Class::Response][side],
+            class: Class::Http2,
             fresh: true,
             gap: false,
             complete_source: false,
@@ -187,15 +187,6 @@ impl Connection {
         self.send(0, &call[0]);
         self.send(1, &call[1]);
     }
-
-    /// A call that is given up at once.
-    fn reset(&mut self) {
-        let stream = self.conversation.stream;
-        self.conversation.stream += 2;
-        let head = self.conversation.requests.block(REQUEST);
-        let head = framed(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, stream, &head);
-        self.send(0, &[head, framed(frame::RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat());
-    }
 }
 
 fn track(criterion: &mut Criterion) {
@@ -205,10 +196,6 @@ fn track(criterion: &mut Criterion) {
     connection.call();
     assert_eq!(connection.told, 1, "a call is told of once");
     group.bench_function("unary gRPC call, one end", |bencher| bencher.iter(|| connection.call()));
-    let mut connection = Connection::new();
-    connection.reset();
-    assert_eq!(connection.told, 1, "a call that was given up is told of once");
-    group.bench_function("stream that is reset, one end", |bencher| bencher.iter(|| connection.reset()));
     group.finish();
 }
 
