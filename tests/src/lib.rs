@@ -2,13 +2,15 @@
 //!
 //! The oracle knows every call it makes: [`plan`] lays them out with what must be said of each, [`clients`] and [`servers`]
 //! carry them out as separate real processes, [`auditor`] runs the product beside them, and [`compare`] holds what it said
-//! against what was done. [`tls`] does the same for connections in which nothing can be read.
+//! against what was done. [`tls`] does the same for connections in which nothing can be read,
+//! [`grpc`] for calls of gRPC.
 
 pub mod auditor;
 pub mod clients;
 pub mod compare;
 pub mod credential;
 pub mod dnat;
+pub mod grpc;
 pub mod http1;
 pub mod issuer;
 pub mod kernel;

@@ -233,6 +233,16 @@ pub fn executable(pid: u32) -> Result<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).with_context(|| format!("process {pid} is gone"))
 }
 
+/// Resident memory of a process.
+///
+/// # Errors
+/// When the process is gone.
+pub fn resident_kibibytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} is gone"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
 /// Sends a signal to one process.
 pub fn send_signal(pid: u32, signal: i32) {
     let pid = libc::pid_t::try_from(pid).expect("the kernel's process ids fit");

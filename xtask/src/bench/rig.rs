@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::tls;
+use super::{http2, tls};
 use crate::process::{find, read};
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
@@ -64,16 +64,32 @@ impl Drop for Running {
 /// # Errors
 /// When there is none.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    free_ports().map(|[port]| port)
 }
 
-/// nginx with one worker that answers everything with 38 bytes.
+/// As many, each another one.
+fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+    let listeners: Vec<TcpListener> =
+        (0..COUNT).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let mut ports = [0; COUNT];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// nginx with one worker that answers everything with 38 bytes, and beside it what answers calls of gRPC.
 pub(crate) struct Server {
     process: Running,
+    grpc: Running,
     /// Where it listens.
     pub(crate) port: u16,
     /// Where it listens for TLS.
     pub(crate) tls_port: u16,
+    /// Where it listens for HTTP/2 in clear.
+    pub(crate) http2_port: u16,
+    /// Where calls of gRPC are answered.
+    pub(crate) grpc_port: u16,
 }
 
 impl Server {
@@ -82,31 +98,34 @@ impl Server {
     /// # Errors
     /// When nginx is missing or does not come up.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
-        let (port, tls_port) = (free_port()?, free_port()?);
+        let [port, tls_port, http2_port, grpc_port] = free_ports()?;
         fs::create_dir_all(folder)?;
+        let grpc = http2::grpc_server(folder, grpc_port)?;
         tls::certificate(folder)?;
         let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, nginx_configuration(folder, port, tls_port))?;
+        fs::write(&configuration, nginx_configuration(folder, port, tls_port, http2_port))?;
         let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
         let mut process = Running::start(
             Command::new(nginx).arg("-p").arg(folder).arg("-c").arg(&configuration).stderr(Stdio::inherit()),
         )?;
         let end = Instant::now() + PATIENCE;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if process.ended() || Instant::now() > end {
-                bail!("nginx did not come up on port {port}; its log is in {}", folder.display());
+        for port in [port, grpc_port] {
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+                if process.ended() || Instant::now() > end {
+                    bail!("the servers did not come up on port {port}; nginx's log is in {}", folder.display());
+                }
+                thread::sleep(Duration::from_millis(20));
             }
-            thread::sleep(Duration::from_millis(20));
         }
-        Ok(Self { process, port, tls_port })
+        Ok(Self { process, grpc, port, tls_port, http2_port, grpc_port })
     }
 
-    /// CPU seconds the worker has used.
+    /// CPU seconds that answering has used.
     ///
     /// # Errors
     /// When there is no worker.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        cpu_seconds(self.worker()?)
+        Ok(cpu_seconds(self.worker()?)? + cpu_seconds(self.grpc.pid())?)
     }
 
     /// What the worker has read from files, MiB: without a cache of its own that is what it sends.
@@ -126,7 +145,7 @@ impl Server {
     }
 }
 
-fn nginx_configuration(folder: &Path, port: u16, tls_port: u16) -> String {
+fn nginx_configuration(folder: &Path, port: u16, tls_port: u16, http2_port: u16) -> String {
     let (bulk, key, certificate) = (tls::BULK, tls::KEY, tls::CERTIFICATE);
     let folder = folder.display();
     format!(
@@ -137,6 +156,7 @@ fn nginx_configuration(folder: &Path, port: u16, tls_port: u16) -> String {
          client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n  \
          uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n  \
          server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
+         server {{ listen 127.0.0.1:{http2_port} http2 backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
          server {{ listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_certificate {folder}/{certificate}; ssl_certificate_key {folder}/{key};\n  \
          location / {{ return 200; }} location /{bulk} {{ root {folder}; }} }}\n}}\n"
     )
@@ -183,7 +203,7 @@ fn parse_wrk(text: &str) -> Option<Load> {
     Some(Load { requests, rate })
 }
 
-fn parse_h2load(text: &str) -> Option<Load> {
+pub(super) fn parse_h2load(text: &str) -> Option<Load> {
     let line = text.lines().find(|line| line.starts_with("requests:"))?;
     let requests = line.split(',').find_map(|part| part.trim().strip_suffix(" succeeded")?.parse().ok())?;
     let line = text.lines().find(|line| line.starts_with("finished in"))?;
@@ -226,7 +246,11 @@ impl Observer {
         let text = self.get("/metrics")?;
         let (run_nanoseconds, runs) = program_runs(self.process.pid())?;
         Ok(Counters {
-            exchanges: sum_where(&text, "auditor_exchanges_total", "destination_workload=\"nginx\""),
+            exchanges: ["nginx", "nghttpd"]
+                .map(|server| format!("destination_workload=\"{server}\""))
+                .map(|server| sum_where(&text, "auditor_exchanges_total", &server))
+                .iter()
+                .sum(),
             lost: sum(&text, "auditor_capture_lost_total"),
             records: sum(&text, "auditor_capture_records_total"),
             cpu_seconds: cpu_seconds(self.process.pid())?,

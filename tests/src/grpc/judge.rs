@@ -1,0 +1,249 @@
+//! What was made against what was said: a row for each client and each server.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use serde_json::Value;
+
+use crate::{
+    auditor::port,
+    grpc::plan::{Expected, Leg, Planned},
+};
+
+/// What is found where a credential is passed on, from some call on: that depends on when the callers were first seen.
+const PASSED_ON: &[&str] = &["credential-replayed", "shared-credential"];
+/// Why a call on a connection that is older than the auditor may be unknown.
+const OLDER: &[&str] = &["hpack-lost", "mid-stream", "gap"];
+/// Differences that are printed of each pair of stacks.
+const SHOWN: usize = 3;
+
+/// What came of the calls of one client, or to one server.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Streams that were made.
+    pub made: usize,
+    /// Those of which was said what had to be said, once.
+    pub judged: usize,
+    /// Those of which was said that it is not known, by reason.
+    pub unknown: BTreeMap<String, usize>,
+    /// All others.
+    pub wrong: usize,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// By name, and `client` or `server`.
+    pub rows: BTreeMap<(String, &'static str), Tally>,
+    /// What is wrong, by who calls whom.
+    pub differences: BTreeMap<String, Vec<String>>,
+    /// Streams in all; each stands in two rows.
+    pub made: usize,
+}
+
+/// What became of a stream.
+enum Said {
+    Right,
+    Unknown(String),
+    Wrong(String),
+}
+
+/// Holds records against calls. `older`: connections were there before the auditor, so some may be unknown.
+#[must_use]
+pub fn compare(planned: &[Planned], records: &[Value], older: bool) -> Comparison {
+    let (mut told, mut pathless) = (HashMap::<(u16, &str), Vec<&Value>>::new(), HashMap::<u16, Vec<&Value>>::new());
+    for record in records {
+        let Some(port) = port(record, "destination") else { continue };
+        match record["request"]["path"].as_str() {
+            Some(path) => told.entry((port, path)).or_default().push(record),
+            None => pathless.entry(port).or_default().push(record),
+        }
+    }
+    let mut comparison = Comparison::default();
+    for call in planned {
+        let path = call.path();
+        for leg in &call.legs {
+            let came = told.get(&(leg.port, path.as_str())).map_or(&[][..], Vec::as_slice);
+            let said = match came {
+                [record] => hold(&call.expected, &passed_on(call, record), older),
+                // Told of without a request: which one it was is not known.
+                [] if older => match pathless.get_mut(&leg.port).and_then(Vec::pop) {
+                    Some(record) => hold(&call.expected, record, older),
+                    None => Said::Wrong("not told of".into()),
+                },
+                _ => {
+                    let came: Vec<String> = came.iter().map(|record| brief(record)).collect();
+                    Said::Wrong(format!("told of {} times: {}", came.len(), came.join("; ")))
+                }
+            };
+            comparison.count(leg, &path, said);
+        }
+    }
+    let ours = planned.iter().flat_map(|call| &call.legs).map(|leg| (leg.port, leg));
+    for (port, leg) in ours.collect::<BTreeMap<_, _>>() {
+        let left = pathless.remove(&port).unwrap_or_default();
+        let nobodys = left.iter().map(|record| format!("nobody made this: {}", brief(record)));
+        comparison.differences.entry(format!("somebody to {}", leg.server)).or_default().extend(nobodys);
+    }
+    comparison.differences.retain(|_, differences| !differences.is_empty());
+    comparison
+}
+
+/// The record of a call, without what was found because it was passed on.
+fn passed_on(call: &Planned, record: &Value) -> Value {
+    let mut record = record.clone();
+    if call.legs.len() > 1
+        && let Some(findings) = record["findings"].as_array_mut()
+    {
+        let before = findings.len();
+        findings.retain(|finding| !PASSED_ON.iter().any(|rule| finding["rule"] == *rule));
+        if findings.is_empty() && before > 0 {
+            record["verdict"] = "authenticated".into();
+        }
+    }
+    record
+}
+
+/// What of a record is looked at.
+fn brief(record: &Value) -> String {
+    let names = ["verdict", "unknown_reason", "outcome", "response", "protocol", "reporter", "findings"];
+    let parts = names.map(|name| format!("{name} {}", record[name]));
+    let kinds: Vec<String> = list(record, "credentials", "kind");
+    format!("{}, credentials {kinds:?}", parts.join(", "))
+}
+
+/// A text of each item of a list in a record.
+fn list(record: &Value, list: &str, key: &str) -> Vec<String> {
+    let items = record[list].as_array().into_iter().flatten();
+    items.filter_map(|item| item[key].as_str().map(str::to_owned)).collect()
+}
+
+fn hold(expected: &Expected, record: &Value, older: bool) -> Said {
+    let text = |name: &str| record[name].as_str().unwrap_or_default();
+    let (verdict, outcome) = (text("verdict"), text("outcome"));
+    let number = |name: &str| record["response"][name].as_u64().and_then(|number| u16::try_from(number).ok());
+    let (status, code) = (number("status"), number("grpc_status"));
+    let (credentials, findings) = (list(record, "credentials", "kind"), list(record, "findings", "rule"));
+    let answered = (outcome, status, code) == (expected.outcome, expected.status, expected.code);
+    let proven = credentials == expected.credential.as_slice();
+    if verdict == "unknown" {
+        let reason = text("unknown_reason").to_owned();
+        // What is not known may not be said: neither an outcome that was another one, nor a credential that was not there.
+        let outcome_known = answered || outcome == "unanswered";
+        let nothing_false = outcome_known && (proven || credentials.is_empty());
+        return if older && OLDER.contains(&reason.as_str()) && nothing_false {
+            Said::Unknown(reason)
+        } else {
+            Said::Wrong(format!("{} is not {expected:?}", brief(record)))
+        };
+    }
+    let unseen = older && outcome == "unanswered" && status.is_none();
+    let found = findings == expected.findings || unseen;
+    let right = verdict == expected.verdict && proven && found && (answered || unseen);
+    let right = right && text("protocol") == "grpc" && text("reporter") == "destination";
+    match right {
+        true if answered => Said::Right,
+        true => Said::Unknown("response".into()),
+        false => Said::Wrong(format!("{} is not {expected:?}", brief(record))),
+    }
+}
+
+impl Comparison {
+    fn count(&mut self, leg: &Leg, path: &str, said: Said) {
+        self.made += 1;
+        for (name, role) in [(&leg.client, "client"), (&leg.server, "server")] {
+            let row = self.rows.entry((name.clone(), role)).or_default();
+            row.made += 1;
+            match &said {
+                Said::Right => row.judged += 1,
+                Said::Unknown(reason) => *row.unknown.entry(reason.clone()).or_default() += 1,
+                Said::Wrong(_) => row.wrong += 1,
+            }
+        }
+        if let Said::Wrong(difference) = said {
+            let pair = format!("{} to {}", leg.client, leg.server);
+            self.differences.entry(pair).or_default().push(format!("{path}: {difference}"));
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| stack | as | streams | judged | unknown | wrong |\n|---|---|---|---|---|---|")?;
+        for ((name, role), Tally { made, judged, unknown, wrong }) in &self.rows {
+            let reasons: Vec<String> = unknown.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            let reasons = if reasons.is_empty() { "0".to_owned() } else { reasons.join(", ") };
+            writeln!(f, "| {name} | {role} | {made} | {judged} | {reasons} | {wrong} |")?;
+        }
+        for (pair, differences) in &self.differences {
+            writeln!(f, "{pair}: {} differences", differences.len())?;
+            differences.iter().take(SHOWN).try_for_each(|difference| writeln!(f, "  {difference}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn expected() -> Expected {
+        Expected {
+            verdict: "weak",
+            outcome: "refused",
+            status: Some(200),
+            code: Some(7),
+            credential: Some("api-key"),
+            findings: vec!["static-api-key"],
+        }
+    }
+
+    fn record() -> Value {
+        json!({
+            "verdict": "weak", "outcome": "refused", "protocol": "grpc", "reporter": "destination", "unknown_reason": null,
+            "response": {"status": 200, "grpc_status": 7}, "credentials": [{"kind": "api-key"}], "findings": [{"rule": "static-api-key"}],
+        })
+    }
+
+    #[test]
+    fn every_difference_is_found() {
+        assert!(matches!(hold(&expected(), &record(), false), Said::Right));
+        let changes = [
+            ("/verdict", json!("authenticated")),
+            ("/verdict", json!("unknown")),
+            ("/outcome", json!("accepted")),
+            ("/outcome", json!("unanswered")),
+            ("/protocol", json!("http/2")),
+            ("/reporter", json!("source")),
+            ("/response/status", json!(503)),
+            ("/response/grpc_status", Value::Null),
+            ("/credentials", json!([])),
+            ("/findings", json!([])),
+        ];
+        for (at, value) in changes {
+            let mut changed = record();
+            *changed.pointer_mut(at).expect("it is there") = value;
+            assert!(matches!(hold(&expected(), &changed, false), Said::Wrong(_)), "{changed}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_may_be_less_and_not_false() {
+        let mut unknown = record();
+        unknown["verdict"] = json!("unknown");
+        unknown["unknown_reason"] = json!("hpack-lost");
+        (unknown["credentials"], unknown["findings"]) = (json!([]), json!([]));
+        assert!(matches!(hold(&expected(), &unknown, true), Said::Unknown(reason) if reason == "hpack-lost"));
+        assert!(matches!(hold(&expected(), &unknown, false), Said::Wrong(_)));
+        unknown["outcome"] = json!("accepted");
+        assert!(matches!(hold(&expected(), &unknown, true), Said::Wrong(_)));
+        let mut unanswered = record();
+        (unanswered["outcome"], unanswered["response"]) = (json!("unanswered"), Value::Null);
+        assert!(matches!(hold(&expected(), &unanswered, true), Said::Unknown(_)));
+        assert!(matches!(hold(&expected(), &unanswered, false), Said::Wrong(_)));
+    }
+}
