@@ -1,5 +1,5 @@
 //! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (that of TLS plaintext:
-//! by `AUDITOR_PLAINTEXT_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
+//! by `AUDITOR_PLAINTEXT_OBJECT`, that of the probes: by `AUDITOR_PROBES_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
 //! live capture works.
 
 use std::{
@@ -11,8 +11,11 @@ use std::{
 };
 
 /// The objects' files, and the variables that name others.
-const OBJECTS: [(&str, &str); 2] =
-    [("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"), ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT")];
+const OBJECTS: [(&str, &str); 3] = [
+    ("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"),
+    ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT"),
+    ("probes.bpf.o", "AUDITOR_PROBES_OBJECT"),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

@@ -9,4 +9,5 @@ pub mod counters;
 pub mod layout;
 pub mod names;
 pub mod plaintext;
+pub mod probes;
 pub mod record;

@@ -34,8 +34,9 @@ pub(crate) enum Compiler {
     Source,
 }
 
-/// The objects: that of capture, and that of TLS plaintext, which is loaded only when asked for.
-const OBJECTS: [&str; 2] = ["auditor", "plaintext"];
+/// The objects: that of capture, that of TLS plaintext, which is loaded only when asked for, and that of the probes, which is loaded
+/// where packets cannot be seen.
+const OBJECTS: [&str; 3] = ["auditor", "plaintext", "probes"];
 
 /// Where an object is put, and where the build script of `auditor` looks for it.
 fn object(name: &str) -> PathBuf {

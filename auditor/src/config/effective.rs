@@ -21,7 +21,7 @@ impl fmt::Display for Config {
         }
         writeln!(f, "listen: \"{}\"", self.listen)?;
         writeln!(f, "tls_plaintext: {}", self.tls_plaintext)?;
-        writeln!(f, "capture:")?;
+        writeln!(f, "capture:\n  hook: {}", self.capture.hook.as_str())?;
         writeln!(f, "  ring_bytes: {}", show_size(self.capture.ring_bytes.into()))?;
         writeln!(f, "  request_head_bytes: {}", show_size(self.capture.request_head_bytes.into()))?;
         writeln!(f, "  response_head_bytes: {}", show_size(self.capture.response_head_bytes.into()))?;
