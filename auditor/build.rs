@@ -1,5 +1,6 @@
-//! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (those of TLS plaintext
-//! and of system calls: by `AUDITOR_PLAINTEXT_OBJECT` and `AUDITOR_SYSCALLS_OBJECT`), else what `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
+//! Puts the eBPF objects where `kernel::object` embeds them from: the file named by `AUDITOR_EBPF_OBJECT` (those of TLS plaintext,
+//! of system calls and of the probes: by `AUDITOR_PLAINTEXT_OBJECT`, `AUDITOR_SYSCALLS_OBJECT` and `AUDITOR_PROBES_OBJECT`), else what
+//! `cargo xtask build-ebpf` left in `target/bpf`, else an empty stub, with which all but
 //! live capture works.
 
 use std::{
@@ -11,10 +12,11 @@ use std::{
 };
 
 /// The objects' files, and the variables that name others.
-const OBJECTS: [(&str, &str); 3] = [
+const OBJECTS: [(&str, &str); 4] = [
     ("auditor.bpf.o", "AUDITOR_EBPF_OBJECT"),
     ("plaintext.bpf.o", "AUDITOR_PLAINTEXT_OBJECT"),
     ("syscalls.bpf.o", "AUDITOR_SYSCALLS_OBJECT"),
+    ("probes.bpf.o", "AUDITOR_PROBES_OBJECT"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -11,8 +11,12 @@ pub const LOST_HEADERS: u32 = 2;
 pub const LOST_PAYLOAD: u32 = 3;
 /// The program that follows TLS connections could not be called.
 pub const LOST_TAIL_CALL: u32 = 4;
+/// The end of a read was not seen (kretprobe: all its instances were in use).
+pub const LOST_RETURN: u32 = 5;
+/// No room to remember a read under way.
+pub const LOST_CALL: u32 = 6;
 /// Number of counters.
-pub const COUNT: u32 = 5;
+pub const COUNT: u32 = 7;
 
 /// Every loss with the `reason` label it carries in `auditor_capture_lost_total`.
 pub const LOSSES: [(u32, &str); COUNT as usize] = [
@@ -21,4 +25,6 @@ pub const LOSSES: [(u32, &str); COUNT as usize] = [
     (LOST_HEADERS, "headers-unreadable"),
     (LOST_PAYLOAD, "payload-unreadable"),
     (LOST_TAIL_CALL, "tail-call"),
+    (LOST_RETURN, "return-missed"),
+    (LOST_CALL, "call-untracked"),
 ];

@@ -9,5 +9,6 @@ pub mod counters;
 pub mod layout;
 pub mod names;
 pub mod plaintext;
+pub mod probes;
 pub mod record;
 pub mod syscalls;

@@ -34,8 +34,9 @@ pub(crate) enum Compiler {
     Source,
 }
 
-/// The objects: that of capture, and those of TLS plaintext and of system calls, which are loaded only when asked for.
-const OBJECTS: [&str; 3] = ["auditor", "plaintext", "syscalls"];
+/// The objects: that of capture, those of TLS plaintext and of system calls, which are loaded only when asked for, and that of the probes,
+/// which is loaded where packets cannot be seen.
+const OBJECTS: [&str; 4] = ["auditor", "plaintext", "syscalls", "probes"];
 
 /// Where an object is put, and where the build script of `auditor` looks for it.
 fn object(name: &str) -> PathBuf {

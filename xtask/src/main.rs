@@ -62,6 +62,9 @@ enum Verb {
         /// Series of a kernel, such as 6.1; all of them when absent
         #[arg(long = "kernel")]
         kernels: Vec<String>,
+        /// Write docs/kernels.md and the golden instruction counts from what was seen
+        #[arg(long)]
+        write: bool,
     },
     /// Starts a small soft interior, audits it live and prints the report
     Demo {
@@ -97,9 +100,16 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
         Verb::TlsCorpus => test::tls_corpus(),
-        Verb::Vm { kernels } => {
-            test::build()?;
-            vm::run_matrix(&kernels, test::auditor())
+        Verb::Vm { kernels, write } => {
+            // Another build than the release may be named, as for the live tests.
+            let auditor = match std::env::var_os("AUDITOR_BIN") {
+                Some(auditor) => auditor.into(),
+                None => {
+                    test::build()?;
+                    test::auditor()
+                }
+            };
+            vm::run_matrix(&kernels, auditor, write)
         }
     }
 }

@@ -59,7 +59,7 @@ impl Tier {
             Self::Fuzz => fuzz::run_targets(None, FUZZ_SECONDS),
             Self::Build => build(),
             Self::Live => live(),
-            Self::Vm => vm::run_matrix(&[], auditor()),
+            Self::Vm => vm::run_matrix(&[], auditor(), false),
         }
     }
 

@@ -10,7 +10,10 @@ use super::{Failure, live, print};
 use crate::{
     cli::{DoctorArgs, DoctorOutput},
     config::Config,
-    kernel::probe::{Answer, Capabilities, Fact},
+    kernel::{
+        plan::Hook as Capturing,
+        probe::{Answer, Capabilities, Fact},
+    },
     plaintext::finder::{Seen, survey},
     sinks::Escaped,
 };
@@ -22,6 +25,8 @@ struct Diagnosis {
     /// Why it does not work.
     reason: Option<String>,
     hooks: Vec<Hook>,
+    /// Every hook that can capture, in order of preference.
+    capture: Vec<CaptureHook>,
     facts: Vec<FactRecord>,
     unix_sockets: UnixSockets,
     tls_plaintext: TlsPlaintext,
@@ -63,6 +68,19 @@ struct Hook {
     purpose: &'static str,
 }
 
+/// A hook that can capture, and whether it is the one.
+#[derive(Serialize)]
+struct CaptureHook {
+    /// What `--capture` calls it.
+    name: &'static str,
+    used: bool,
+    loads: bool,
+    /// Why its programs do not load.
+    reason: Option<String>,
+    attaches_to: &'static str,
+    misses: &'static str,
+}
+
 #[derive(Serialize)]
 struct FactRecord {
     name: &'static str,
@@ -91,14 +109,16 @@ fn diagnose() -> Diagnosis {
     let live = live::open(&Config::default());
     let live_capture = live.is_ok();
     let iterator = live.as_ref().is_ok_and(|live| live.iterator);
+    let used = live.as_ref().ok().map(|live| live.hook);
     let reason = live.err().map(|failure| failure.to_string());
+    let packets = used == Some(Capturing::Cgroup);
     let hooks = vec![
         Hook {
             name: "cgroup_skb/egress",
-            used: live_capture,
+            used: packets,
             purpose: "sees what every socket sends, and which process sends it",
         },
-        Hook { name: "cgroup_skb/ingress", used: live_capture, purpose: "sees what every socket receives" },
+        Hook { name: "cgroup_skb/ingress", used: packets, purpose: "sees what every socket receives" },
         Hook {
             name: "iter/task_file",
             used: iterator,
@@ -120,7 +140,27 @@ fn diagnose() -> Diagnosis {
     };
     let tls_libraries = libraries(tls_plaintext.available);
     let facts = facts.into_iter().map(FactRecord::new).collect();
-    Diagnosis { live_capture, reason, hooks, unix_sockets, tls_plaintext, tls_libraries, facts }
+    let capture = Capturing::ALL.map(|hook| CaptureHook::tried(hook, used)).into();
+    Diagnosis { live_capture, reason, hooks, capture, unix_sockets, tls_plaintext, tls_libraries, facts }
+}
+
+impl CaptureHook {
+    /// Whether the hook's programs load is found out by loading them; those of the hook in use have been.
+    fn tried(hook: Capturing, used: Option<Capturing>) -> Self {
+        let answer = if used == Some(hook) { Answer::Yes } else { live::try_hook(hook) };
+        let reason = match &answer {
+            Answer::Yes => None,
+            Answer::No(reason) | Answer::Unknown(reason) => Some(reason.clone()),
+        };
+        Self {
+            name: hook.as_str(),
+            used: used == Some(hook),
+            loads: answer.is_yes(),
+            reason,
+            attaches_to: hook.attaches_to(),
+            misses: hook.misses(),
+        }
+    }
 }
 
 /// The libraries that processes map. Where plaintext is not `available` none of them is read.
@@ -167,6 +207,19 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
     for hook in &diagnosis.hooks {
         let used = if hook.used { painted(AnsiColor::Green, "used") } else { painted(AnsiColor::Red, "not used") };
         writeln!(out, "  {:20} {used}: {}", hook.name, hook.purpose)?;
+    }
+    writeln!(out, "\nCapture: the first of these that works, or the one --capture names")?;
+    for CaptureHook { name, used, reason, attaches_to, misses, .. } in &diagnosis.capture {
+        let word = match (used, reason) {
+            (true, _) => painted(AnsiColor::Green, "used"),
+            (false, None) => painted(AnsiColor::Yellow, "loads"),
+            (false, Some(_)) => painted(AnsiColor::Red, "does not load"),
+        };
+        writeln!(out, "  {name:10} {word}: {attaches_to}")?;
+        writeln!(out, "  {:10} Does not see {misses}", "")?;
+        if let Some(reason) = reason {
+            writeln!(out, "  {:10} {}", "", reason.lines().next().unwrap_or_default())?;
+        }
     }
     match &diagnosis.unix_sockets.reason {
         None => writeln!(

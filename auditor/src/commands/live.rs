@@ -17,12 +17,13 @@ use crate::{
     capture::{Capture, ring::RingSource, syscalls::SyscallSource},
     config::Config,
     kernel::{
-        cgroup::{self, CgroupRoot},
+        cgroup::{self, CgroupError, CgroupRoot},
         layout::{self, KERNEL_BTF, Layout},
-        loader::{self, LoadError, Options, Ring, SocketLister},
+        loader::{self, LoadError, Options, Programs, Ring, SocketLister},
         object,
         plaintext::{self as probes, Losses, Probes},
-        probe::initial_pid_namespace,
+        plan::{Choice, Hook, HookPlan, NoPlan},
+        probe::{Answer, Capabilities, initial_pid_namespace},
         syscalls::{self, ExitProgram},
     },
     plaintext::{finder::Finder, source::PlaintextSource},
@@ -35,8 +36,10 @@ pub(super) struct Live {
     pub(super) source: Box<dyn Capture>,
     /// It knows the sockets that exist already.
     pub(super) attributor: Attributor,
-    /// Containers are looked up in it for as long as capture goes on.
-    pub(super) root: CgroupRoot,
+    /// Containers are looked up in it for as long as capture goes on; `None` where there is no cgroup2.
+    pub(super) root: Option<CgroupRoot>,
+    /// What captures.
+    pub(super) hook: Hook,
     /// The auditor's own process, in the initial pid namespace.
     pub(super) own_pid: u32,
     /// The kernel listed the sockets that exist already.
@@ -54,16 +57,24 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
                 .to_owned(),
         ));
     };
-    let root = cgroup::find().map_err(|error| Failure::Unsupported(format!("no cgroup2: {error}; {DOCTOR}")))?;
-    tracing::info!("{}", root.note());
+    let plan = HookPlan::of(&Capabilities::read(), config.capture.hook)
+        .map_err(|error| Failure::Unsupported(format!("{error}; {DOCTOR}")))?;
+    for (hook, reason) in &plan.passed_over {
+        tracing::info!(%hook, %reason, "not tried");
+    }
+    let root = cgroup::find();
+    match &root {
+        Ok(root) => tracing::info!("{}", root.note()),
+        Err(error) => tracing::warn!(%error, "containers stay unnamed"),
+    }
     let layout = layout(Path::new(KERNEL_BTF));
-    let (mut programs, ring) = loader::load(object, &options(config, &layout)).map_err(|error| refused(&error))?;
     // Loading takes a while, in which nobody reads the ring: it comes before anything is attached.
     let exit = if config.unix_sockets { Some(load_syscalls(config)?) } else { None };
-    let directory = root.as_fd().try_clone_to_owned().map(File::from);
-    let directory = directory.map_err(|source| Failure::System { action: "open the cgroup again", source })?;
-    programs.attach(&directory).map_err(|error| refused(&error))?;
-    let mut sources = Sources::of_system(Some(root.path().to_owned()), initial_pid_namespace().is_yes());
+    let (programs, ring) = attach(&plan, config, root.as_ref(), &layout)?;
+    let (hook, root) = (programs.hook(), root.ok());
+    tracing::info!(%hook, "capturing by {}; does not see {}", hook.attaches_to(), hook.misses());
+    let path = root.as_ref().map(|root| root.path().to_owned());
+    let mut sources = Sources::of_system(path, initial_pid_namespace().is_yes());
     let lister = SocketLister::load(object, layout.offsets());
     let iterator = lister.is_ok();
     match lister {
@@ -80,7 +91,83 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
         Some(loaded) => unix_sockets(config, source, loaded),
         None => source,
     };
-    Ok(Live { source, attributor, root, own_pid, iterator })
+    Ok(Live { source, attributor, root, hook, own_pid, iterator })
+}
+
+/// Loads and attaches the programs of the first hook of the plan that the kernel lets us have. What one that fails had attached is
+/// detached before the next is tried.
+fn attach(
+    plan: &HookPlan,
+    config: &Config,
+    root: Result<&CgroupRoot, &CgroupError>,
+    layout: &Layout,
+) -> Result<(Programs, Ring), Failure> {
+    let mut failures = Vec::new();
+    for hook in &plan.steps {
+        match attach_hook(*hook, config, root, layout) {
+            Ok(attached) => return Ok(attached),
+            Err(error) => {
+                if plan.steps.len() > 1 {
+                    tracing::warn!(%hook, error, "this hook cannot be used");
+                }
+                failures.push(format!("{hook}: {error}"));
+            }
+        }
+    }
+    Err(Failure::Unsupported(format!("{}; {DOCTOR}", failures.join("\n"))))
+}
+
+/// Loads and attaches every program of a hook, or says why not.
+fn attach_hook(
+    hook: Hook,
+    config: &Config,
+    root: Result<&CgroupRoot, &CgroupError>,
+    layout: &Layout,
+) -> Result<(Programs, Ring), String> {
+    let (mut programs, ring) = load_hook(hook, config, layout)?;
+    let directory = match (hook, root) {
+        (Hook::Cgroup, Ok(root)) => {
+            let directory = root.as_fd().try_clone_to_owned().map(File::from);
+            Some(directory.map_err(|error| format!("the cgroup cannot be opened again: {error}"))?)
+        }
+        (Hook::Cgroup, Err(error)) => return Err(format!("no cgroup2: {error}")),
+        (Hook::Fentry | Hook::Kprobe, _) => None,
+    };
+    programs.attach(directory.as_ref()).map_err(|error| error.to_string())?;
+    for (program, instructions) in programs.verified_instructions() {
+        tracing::debug!(%hook, program, instructions, "verified");
+    }
+    Ok((programs, ring))
+}
+
+/// Loads every program of a hook, or says why not.
+fn load_hook(hook: Hook, config: &Config, layout: &Layout) -> Result<(Programs, Ring), String> {
+    let object = object::of_hook(hook).ok_or("this auditor was built without its eBPF object")?;
+    let offsets = match hook {
+        Hook::Cgroup => layout.offsets().to_vec(),
+        Hook::Fentry | Hook::Kprobe => {
+            layout::for_probes(Path::new(KERNEL_BTF)).map_err(|error| error.to_string())?.offsets().to_vec()
+        }
+    };
+    let options = Options {
+        ring_bytes: config.capture.ring_bytes,
+        request_head_bytes: config.capture.request_head_bytes,
+        response_head_bytes: config.capture.response_head_bytes,
+        offsets,
+    };
+    loader::load(object, hook, &options).map_err(|error| error.to_string())
+}
+
+/// Whether the programs of a hook load, as far as the kernel can tell before they are attached; they are loaded for a moment.
+pub(super) fn try_hook(hook: Hook) -> Answer {
+    if let Err(NoPlan(reasons)) = HookPlan::of(&Capabilities::read(), Choice::Only(hook)) {
+        return Answer::No(reasons.into_iter().map(|(_, reason)| reason).collect());
+    }
+    let layout = layout::from_file(Path::new(KERNEL_BTF)).unwrap_or_else(|_| Layout::absent());
+    match load_hook(hook, &Config::default(), &layout) {
+        Ok(_) => Answer::Yes,
+        Err(reason) => Answer::No(reason),
+    }
 }
 
 /// The source with TLS plaintext besides, where the kernel has what it needs; else what the wire shows stands.
@@ -220,10 +307,6 @@ fn layout(btf: &Path) -> Layout {
         tracing::warn!(?loss, "this kernel does not show everything");
     }
     layout
-}
-
-fn refused(error: &LoadError) -> Failure {
-    Failure::Unsupported(format!("{error}; {DOCTOR}"))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl fmt::Display for Config {
         writeln!(f, "tls_plaintext: {}", self.tls_plaintext)?;
         writeln!(f, "unix_sockets: {}", self.unix_sockets)?;
         list(f, "", "sensitive_sockets", &self.sensitive_sockets)?;
-        writeln!(f, "capture:")?;
+        writeln!(f, "capture:\n  hook: {}", self.capture.hook.as_str())?;
         writeln!(f, "  ring_bytes: {}", show_size(self.capture.ring_bytes.into()))?;
         writeln!(f, "  request_head_bytes: {}", show_size(self.capture.request_head_bytes.into()))?;
         writeln!(f, "  response_head_bytes: {}", show_size(self.capture.response_head_bytes.into()))?;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use ipnet::IpNet;
 
 use super::value;
-use crate::{certificates::Bundle, policy::Template};
+use crate::{certificates::Bundle, kernel::plan::Choice, policy::Template};
 
 /// Flags of every command that judges.
 #[derive(Args, Clone, Debug, Default)]
@@ -229,6 +229,11 @@ pub struct LiveFlags {
         default_missing_value = "true"
     )]
     pub unix_sockets: Option<bool>,
+    /// Which hook captures: auto, cgroup, fentry or kprobe
+    ///
+    /// auto takes the first that works. `auditor doctor` says which that is, and what each does not see.
+    #[arg(long, value_name = "HOOK", env = "AUDITOR_CAPTURE", value_parser = value::hook)]
+    pub capture: Option<Choice>,
     /// Size of the kernel ring, such as 8MiB: a power of two, 256KiB to 1GiB
     #[arg(long, value_name = "SIZE", env = "AUDITOR_RING_BYTES", value_parser = value::ring_bytes)]
     pub ring_bytes: Option<u32>,

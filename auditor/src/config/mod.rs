@@ -29,6 +29,7 @@ pub use sinks::{AlertmanagerConfig, FileConfig, SinksConfig, SyslogConfig, Webho
 use crate::{
     credentials::verify::IssuerSettings,
     judgement::Severity,
+    kernel::plan::Choice,
     policy::{Template, TrustSettings},
 };
 
@@ -76,6 +77,8 @@ pub struct Config {
 /// The kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureConfig {
+    /// Which hook captures.
+    pub hook: Choice,
     /// Size of the ring, bytes: a power of two, 256 KiB to 1 GiB.
     pub ring_bytes: u32,
     /// How much of a request's head is copied at most, bytes.
@@ -165,6 +168,7 @@ impl Default for Config {
             unix_sockets: false,
             sensitive_sockets: Vec::new(),
             capture: CaptureConfig {
+                hook: Choice::Auto,
                 ring_bytes: 8 << 20,
                 request_head_bytes: 16 << 10,
                 response_head_bytes: 4 << 10,

@@ -43,6 +43,7 @@ pub(super) struct Raw {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawCapture {
+    pub(super) hook: Text,
     pub(super) ring_bytes: Text,
     pub(super) request_head_bytes: Text,
     pub(super) response_head_bytes: Text,

@@ -32,6 +32,7 @@ pub fn resolve(
     apply_common(&mut config, common);
     overlay(&mut config.tls_plaintext, live.tls_plaintext);
     overlay(&mut config.unix_sockets, live.unix_sockets);
+    overlay(&mut config.capture.hook, live.capture);
     overlay(&mut config.capture.ring_bytes, live.ring_bytes);
     overlay(&mut config.capture.request_head_bytes, live.request_head_bytes);
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
@@ -101,6 +102,7 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
 
     let capture = raw.capture.unwrap_or_default();
     let to = &mut config.capture;
+    reader.set(&mut to.hook, "capture.hook", &capture.hook, value::hook)?;
     reader.set(&mut to.ring_bytes, "capture.ring_bytes", &capture.ring_bytes, value::ring_bytes)?;
     let key = "capture.request_head_bytes";
     reader.set(&mut to.request_head_bytes, key, &capture.request_head_bytes, value::head_bytes)?;

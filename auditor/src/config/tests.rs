@@ -4,6 +4,7 @@ use super::{file::parse, *};
 use crate::{
     certificates::sample::Authority,
     credentials::{keys::Algorithm, verify::KeySource},
+    kernel::plan::Hook,
 };
 
 const RULES: &[&str] = &["unauthenticated-call", "plaintext-credential", "basic-credential"];
@@ -41,7 +42,7 @@ listen: "[::1]:9500"
 tls_plaintext: true
 unix_sockets: true
 sensitive_sockets: [admin.sock, /run/vault/api.sock]
-capture: { ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
+capture: { hook: kprobe, ring_bytes: 16MiB, request_head_bytes: 8192, response_head_bytes: 2KiB, poll_interval: 10ms }
 limits: { connections: 1000, buffered_bytes: 64MiB, series: 500, edges: 50, credentials: 70, findings: 80 }
 credentials:
   api_key_headers: [X-Key]
@@ -79,6 +80,7 @@ log: { level: debug, format: json }
     assert_eq!(config.capture.ring_bytes, 16 << 20);
     assert_eq!(config.capture.request_head_bytes, 8192);
     assert_eq!(config.capture.response_head_bytes, 2048);
+    assert_eq!(config.capture.hook, Choice::Only(Hook::Kprobe));
     assert_eq!(config.capture.poll_interval, Duration::from_millis(10));
     let limits =
         Limits { connections: 1000, buffered_bytes: 64 << 20, series: 500, edges: 50, credentials: 70, findings: 80 };

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     certificates::{Bundle, is_trust_domain},
+    kernel::plan::Choice,
     policy::Template,
 };
 
@@ -109,6 +110,17 @@ pub fn poll_interval(text: &str) -> Result<Duration, String> {
         return Err(format!("a poll interval of `{}` is outside 1ms to 1s; the default is 5ms", shown(text)));
     }
     Ok(span)
+}
+
+/// Which hook captures.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn hook(text: &str) -> Result<Choice, String> {
+    Choice::named(text).ok_or_else(|| {
+        let [names @ .., last] = Choice::NAMES;
+        format!("there is no hook `{}`; name {} or {last}", shown(text), names.join(", "))
+    })
 }
 
 /// A longest lifetime for a token: more than nothing.
@@ -315,6 +327,7 @@ pub fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::plan::Hook;
 
     #[test]
     fn reads_durations() {
@@ -373,6 +386,9 @@ mod tests {
         assert!(head_bytes("16").is_err());
         assert!(poll_interval("0ms").is_err());
         assert!(poll_interval("2s").is_err());
+        assert_eq!(hook("auto"), Ok(Choice::Auto));
+        assert_eq!(hook("kprobe"), Ok(Choice::Only(Hook::Kprobe)));
+        assert_eq!(hook("ebpf"), Err("there is no hook `ebpf`; name auto, cgroup, fentry or kprobe".to_owned()));
         assert!(lifetime("0s").is_err());
         assert!(window("999ms").is_err());
         assert_eq!(window("1s"), Ok(Duration::from_secs(1)));

@@ -5,7 +5,7 @@ use std::{fs::File, io::Read as _, path::Path};
 
 use auditor_abi::{
     layout::{ABSENT, FIELDS, Field, ITERATOR_FIELDS},
-    plaintext, syscalls,
+    plaintext, probes, syscalls,
 };
 
 use super::btf::{Btf, BtfError};
@@ -79,6 +79,7 @@ pub fn resolve(btf: &Btf<'_>) -> Layout {
     resolved(btf, wanted)
 }
 
+/// Where a global stands more than once the first member that exists counts.
 fn resolved<F: Iterator<Item = Field>>(btf: &Btf<'_>, wanted: fn() -> F) -> Layout {
     let mut names: Vec<&str> = wanted().map(|field| field.structure).collect();
     names.sort_unstable();
@@ -90,10 +91,7 @@ fn resolved<F: Iterator<Item = Field>>(btf: &Btf<'_>, wanted: fn() -> F) -> Layo
             Some(structure) => btf.offset(structure, field.path),
             None => Err(BtfError::NoStruct { structure: field.structure.to_owned() }),
         };
-        layout.offsets.push((field.global, *found.as_ref().unwrap_or(&ABSENT)));
-        if let Err(reason) = found {
-            layout.missing.push(Missing { field, reason, loss: Loss::of(field.global) });
-        }
+        layout.set(field, found);
     }
     layout
 }
@@ -122,7 +120,52 @@ pub fn for_syscalls(path: &Path) -> Result<Layout, LayoutError> {
     read(path, |btf| resolved(btf, wanted_for_syscalls))
 }
 
-fn read(path: &Path, resolve: fn(&Btf<'_>) -> Layout) -> Result<Layout, LayoutError> {
+/// Like [`from_file`], of the members that the probes on the kernel's functions read, and what else those need to know.
+///
+/// # Errors
+/// As [`from_file`], and when something is missing without which they capture nothing.
+pub fn for_probes(path: &Path) -> Result<Layout, LayoutError> {
+    sufficient(path, read(path, resolved_for_probes)?)
+}
+
+/// What [`from_file`] and [`for_probes`] give, by one reading of the file.
+///
+/// # Errors
+/// As [`from_file`]; as [`for_probes`] within.
+pub fn both(path: &Path) -> Result<(Layout, Result<Layout, LayoutError>), LayoutError> {
+    let (packets, probes) = read(path, |btf| (resolve(btf), resolved_for_probes(btf)))?;
+    Ok((packets, sufficient(path, probes)))
+}
+
+/// The layout, when nothing is missing without which probes capture nothing.
+fn sufficient(path: &Path, layout: Layout) -> Result<Layout, LayoutError> {
+    let lacking = layout.missing.iter().find(|missing| probes::ESSENTIAL.contains(&missing.field.global));
+    match lacking {
+        Some(Missing { reason, .. }) => {
+            Err(LayoutError::Content { path: path.display().to_string(), reason: reason.clone() })
+        }
+        None => Ok(layout),
+    }
+}
+
+fn resolved_for_probes(btf: &Btf<'_>) -> Layout {
+    let mut layout = resolved(btf, wanted_for_probes);
+    let old = probes::FIELDS.iter().any(|field| {
+        let found = btf.structures(&[field.structure]).first().is_some_and(|of| btf.offset(of, field.path).is_ok());
+        (field.global, field.path) == (probes::GLOBAL_ITERATOR_TYPE, "type") && found
+    });
+    let mask = if old { probes::ITERATOR_MASK_OLD } else { probes::ITERATOR_MASK_BYTE };
+    layout.offsets.push((probes::GLOBAL_ITERATOR_MASK, mask));
+    let arity = btf.arity(probes::FUNCTION_RECEIVE).and_then(|arity| u32::try_from(arity).ok());
+    layout.offsets.push((probes::GLOBAL_RECEIVE_ARITY, arity.unwrap_or(ABSENT)));
+    layout.offsets.extend(probes::ENUMERATORS.map(|(global, name)| {
+        let value = btf.enumerator(name).and_then(|value| u32::try_from(value).ok());
+        (global, value.unwrap_or(ABSENT))
+    }));
+    layout
+}
+
+fn read<L>(path: &Path, resolve: fn(&Btf<'_>) -> L) -> Result<L, LayoutError> {
     let name = || path.display().to_string();
     let file = |reason| LayoutError::File { path: name(), reason };
     let mut bytes = Vec::new();
@@ -158,6 +201,22 @@ impl Layout {
     #[must_use]
     pub fn absent_for_syscalls() -> Self {
         Self { offsets: wanted_for_syscalls().map(|field| (field.global, ABSENT)).collect(), missing: Vec::new() }
+    }
+
+    fn set(&mut self, field: Field, found: Result<u32, BtfError>) {
+        let known = self.offsets.iter().position(|(global, _)| *global == field.global);
+        match (found, known) {
+            (Ok(offset), None) => self.offsets.push((field.global, offset)),
+            (Ok(offset), Some(at)) if self.offsets[at].1 == ABSENT => {
+                self.offsets[at].1 = offset;
+                self.missing.retain(|missing| missing.field.global != field.global);
+            }
+            (Err(reason), None) => {
+                self.offsets.push((field.global, ABSENT));
+                self.missing.push(Missing { field, reason, loss: Loss::of(field.global) });
+            }
+            (Ok(_) | Err(_), Some(_)) => {}
+        }
     }
 
     /// Name and value of every offset global, [`FIELDS`] first; [`ABSENT`] where it is not known.
@@ -235,4 +294,8 @@ fn wanted_for_plaintext() -> impl Iterator<Item = Field> {
 fn wanted_for_syscalls() -> impl Iterator<Item = Field> {
     let shared = wanted().chain(plaintext::FIELDS).filter(|field| syscalls::SHARED_FIELDS.contains(&field.global));
     shared.chain(syscalls::FIELDS)
+}
+
+fn wanted_for_probes() -> impl Iterator<Item = Field> {
+    wanted().filter(|field| probes::SHARED_FIELDS.contains(&field.global)).chain(probes::FIELDS)
 }

@@ -1,24 +1,24 @@
-//! Loads and attaches the kernel programs. The only module that uses aya; it decides nothing.
+//! Loads and attaches the kernel programs of a hook. This module and those of [`super::hooks`] alone use aya; they decide nothing.
 
 use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
     ops::Deref,
-    os::fd::AsFd,
     time::Duration,
 };
 
-use auditor_abi::{counters, names, record::SocketRow};
+use auditor_abi::{counters, names, probes, record::SocketRow};
 use auditor_wire::segment::SocketId;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf},
-    programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, ProgramError},
+    programs::{Iter, ProgramError},
     sys::Stats,
 };
 use zerocopy::FromBytes;
 
+use super::{hooks, plan::Hook};
 use crate::attribution::listener::SocketSource;
 
 /// What the programs are loaded with.
@@ -82,8 +82,10 @@ impl LoadError {
 /// The loaded programs. Dropping them detaches everything.
 pub struct Programs {
     ebpf: Ebpf,
+    hook: Hook,
     losses: PerCpuArray<MapData, u64>,
-    spared: HashMap<MapData, u64, u8>,
+    /// `None` where the programs spare nobody.
+    spared: Option<HashMap<MapData, u64, u8>>,
     /// The kernel empties a program array once nobody has it open.
     _tail_calls: Vec<ProgramArray<MapData>>,
     /// Keeps the kernel's run-time statistics on while it lives.
@@ -111,57 +113,83 @@ impl Ring {
     }
 }
 
-/// Loads the object's maps and the capture programs; nothing is attached yet.
+/// Loads the maps and every program of a hook from its object; nothing is attached yet.
 ///
 /// # Errors
 /// When the kernel refuses: no privilege, no such program type, verifier.
-pub fn load(object: &[u8], options: &Options) -> Result<(Programs, Ring), LoadError> {
+pub fn load(object: &[u8], hook: Hook, options: &Options) -> Result<(Programs, Ring), LoadError> {
+    if hook != Hook::Fentry {
+        return load_with(object, hook, options, &[]);
+    }
+    // Whether programs may ask for a socket's cookie is found out by asking.
+    let asks = [(probes::GLOBAL_COOKIE_HELPER, 1)];
+    match load_with(object, hook, options, &asks) {
+        Err(LoadError::Verifier { log, .. }) if log.contains(COOKIE_HELPER) => load_with(object, hook, options, &[]),
+        loaded => loaded,
+    }
+}
+
+/// How the verifier names `bpf_get_socket_cookie` (include/uapi/linux/bpf.h) when it refuses it.
+const COOKIE_HELPER: &str = "#46";
+
+fn load_with(
+    object: &[u8],
+    hook: Hook,
+    options: &Options,
+    more: &[(&'static str, u32)],
+) -> Result<(Programs, Ring), LoadError> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(names::MAP_RECORDS, options.ring_bytes)
         .override_global(names::GLOBAL_REQUEST_BUDGET, &options.request_head_bytes, true)
         .override_global(names::GLOBAL_RESPONSE_BUDGET, &options.response_head_bytes, true);
-    for (name, offset) in &options.offsets {
-        loader.override_global(name, offset, true);
+    for (name, value) in options.offsets.iter().chain(more) {
+        loader.override_global(name, value, true);
     }
     let mut ebpf = loader.load(object).map_err(object_error)?;
-    for program in PROGRAMS {
-        cgroup_program(&mut ebpf, program)?.load().map_err(|error| program_error(program, error))?;
+    let mut tail_calls = Vec::new();
+    match hook {
+        Hook::Cgroup => tail_calls = hooks::cgroup::load(&mut ebpf)?,
+        Hook::Fentry => hooks::probes::load_fentry(&mut ebpf)?,
+        Hook::Kprobe => hooks::probes::load_kprobe(&mut ebpf)?,
     }
-    let tail_calls = vec![
-        tail_call(&mut ebpf, names::MAP_TLS_EGRESS, names::PROGRAM_TLS_EGRESS)?,
-        tail_call(&mut ebpf, names::MAP_TLS_INGRESS, names::PROGRAM_TLS_INGRESS)?,
-        tail_call(&mut ebpf, names::MAP_HTTP2_EGRESS, names::PROGRAM_HTTP2_EGRESS)?,
-        tail_call(&mut ebpf, names::MAP_HTTP2_INGRESS, names::PROGRAM_HTTP2_INGRESS)?,
-    ];
     let ring = take_map(&mut ebpf, names::MAP_RECORDS)?;
     let ring = RingBuf::try_from(ring).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, names::MAP_COUNTERS)?).map_err(map_error)?;
-    let spared = HashMap::try_from(take_map(&mut ebpf, names::MAP_SPARED)?).map_err(map_error)?;
-    Ok((Programs { ebpf, losses, spared, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
+    let spared = match hook {
+        Hook::Cgroup => Some(HashMap::try_from(take_map(&mut ebpf, names::MAP_SPARED)?).map_err(map_error)?),
+        Hook::Fentry | Hook::Kprobe => None,
+    };
+    Ok((Programs { ebpf, hook, losses, spared, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
 }
 
 impl Programs {
-    /// Attaches the capture programs to a cgroup2 directory: from then on records come.
+    /// The hook they are of.
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Attaches the programs: from then on records come. [`Hook::Cgroup`] takes a cgroup2 directory, the others none.
     ///
     /// # Errors
     /// When the kernel refuses; then nothing stays attached once `self` is dropped.
-    pub fn attach(&mut self, cgroup: &File) -> Result<(), LoadError> {
-        for (program, kind) in [
-            (names::PROGRAM_INGRESS, CgroupSkbAttachType::Ingress),
-            (names::PROGRAM_EGRESS, CgroupSkbAttachType::Egress),
-        ] {
-            // Links are shared with other programs whatever the mode says, and refuse the flag that asks for it.
-            cgroup_program(&mut self.ebpf, program)?
-                .attach(cgroup.as_fd(), kind, CgroupAttachMode::Single)
-                .map_err(|error| program_error(program, error))?;
+    pub fn attach(&mut self, cgroup: Option<&File>) -> Result<(), LoadError> {
+        match (self.hook, cgroup) {
+            (Hook::Cgroup, Some(cgroup)) => hooks::cgroup::attach(&mut self.ebpf, cgroup),
+            (Hook::Cgroup, None) => {
+                Err(LoadError::Program { program: names::PROGRAM_EGRESS, message: "no cgroup2 directory".into() })
+            }
+            (Hook::Fentry, _) => hooks::probes::attach_fentry(&mut self.ebpf),
+            (Hook::Kprobe, _) => hooks::probes::attach_kprobe(&mut self.ebpf),
         }
-        Ok(())
     }
 
     /// Nothing more is wanted of a client's socket. It hears of it some requests later and says so; one that cannot be told goes on.
     pub fn spare(&mut self, socket: SocketId) {
-        if let Err(error) = self.spared.insert(socket.0, 0, 0) {
+        if let Some(spared) = &mut self.spared
+            && let Err(error) = spared.insert(socket.0, 0, 0)
+        {
             tracing::debug!(%error, "a socket cannot be spared");
         }
     }
@@ -194,11 +222,11 @@ impl Programs {
     /// Run time of each capture program, with those it calls; zero while statistics are off.
     #[must_use]
     pub fn run_times(&self) -> Vec<RunTime> {
-        [names::PROGRAM_EGRESS, names::PROGRAM_INGRESS]
-            .into_iter()
+        hooks::attached(self.hook)
+            .iter()
             .filter_map(|name| {
                 let info = self.ebpf.program(name)?.info().ok()?;
-                Some(RunTime { program: name, total: info.run_time(), runs: info.run_count() })
+                Some(RunTime { program: *name, total: info.run_time(), runs: info.run_count() })
             })
             .collect()
     }
@@ -206,9 +234,9 @@ impl Programs {
     /// Instructions the verifier walked through for each capture program; `None` before kernel 5.16.
     #[must_use]
     pub fn verified_instructions(&self) -> Vec<(&'static str, Option<u32>)> {
-        PROGRAMS
-            .into_iter()
-            .filter_map(|name| Some((name, self.ebpf.program(name)?.info().ok()?.verified_instruction_count())))
+        hooks::programs(self.hook)
+            .iter()
+            .filter_map(|name| Some((*name, self.ebpf.program(name)?.info().ok()?.verified_instruction_count())))
             .collect()
     }
 }
@@ -269,34 +297,8 @@ impl SocketSource for SocketLister {
     }
 }
 
-/// The capture programs: those that are attached, and those they call.
-const PROGRAMS: [&str; 6] = [
-    names::PROGRAM_EGRESS,
-    names::PROGRAM_INGRESS,
-    names::PROGRAM_TLS_EGRESS,
-    names::PROGRAM_TLS_INGRESS,
-    names::PROGRAM_HTTP2_EGRESS,
-    names::PROGRAM_HTTP2_INGRESS,
-];
-
 /// Bytes of a ring nobody writes to: the smallest the kernel makes, one page.
 const SMALLEST_RING: u32 = 4096;
-
-fn cgroup_program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupSkb, LoadError> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| missing(name))?
-        .try_into()
-        .map_err(|error: ProgramError| program_error(name, error))
-}
-
-/// Makes `program` the one that `map` calls.
-fn tail_call(ebpf: &mut Ebpf, map: &str, program: &'static str) -> Result<ProgramArray<MapData>, LoadError> {
-    let mut array = ProgramArray::try_from(take_map(ebpf, map)?).map_err(map_error)?;
-    let failed = |error: ProgramError| program_error(program, error);
-    let fd = cgroup_program(ebpf, program)?.fd().map_err(failed)?;
-    array.set(0, fd, 0).map_err(map_error)?;
-    Ok(array)
-}
 
 pub(super) fn take_map(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, LoadError> {
     ebpf.take_map(name).ok_or_else(|| LoadError::Object { message: format!("map {name} is not in it") })

@@ -2,10 +2,12 @@
 
 pub mod btf;
 pub mod cgroup;
+mod hooks;
 pub mod layout;
 pub mod loader;
 pub mod object;
 pub mod plaintext;
+pub mod plan;
 pub mod probe;
 pub mod syscalls;
 

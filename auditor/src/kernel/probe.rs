@@ -71,6 +71,16 @@ pub struct Capabilities {
     pub cgroup2: Answer,
     /// What was found of cgroup2, as a sentence.
     pub cgroup2_note: String,
+    /// One that covers a part of the node can be had.
+    pub cgroup2_part: bool,
+    /// The kernel's BTF holds what the probes on the kernel's functions cannot do without.
+    pub probe_layout: Answer,
+    /// The programs of [`super::plan::Hook::Cgroup`] load; unknown until it was tried.
+    pub cgroup_skb: Answer,
+    /// Those of [`super::plan::Hook::Fentry`].
+    pub fentry: Answer,
+    /// Those of [`super::plan::Hook::Kprobe`], and the kernel has kprobe events.
+    pub kprobe: Answer,
     /// This process is in the initial pid namespace, so that the kernel's pids are those of its procfs.
     pub initial_pid_namespace: Answer,
     /// This process is in the initial cgroup namespace.
@@ -147,15 +157,21 @@ impl Capabilities {
     /// Asks the running system. Mounts cgroup2 for a moment where none is mounted.
     #[must_use]
     pub fn read() -> Self {
-        let (cgroup2, cgroup2_note) = cgroup2();
+        let (cgroup2, cgroup2_part, cgroup2_note) = cgroup2();
+        let (btf, probe_layout) = btf(Path::new(KERNEL_BTF));
         Self {
             architecture: std::env::consts::ARCH,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             user: rustix::process::geteuid().as_raw(),
             effective: read_text("/proc/self/status").ok().and_then(|text| effective(&text)),
-            btf: btf(Path::new(KERNEL_BTF)),
+            btf,
             cgroup2,
             cgroup2_note,
+            cgroup2_part,
+            probe_layout,
+            cgroup_skb: not_tried(),
+            fentry: not_tried(),
+            kprobe: kprobe_events(Path::new("/sys/bus/event_source/devices")),
             initial_pid_namespace: initial_pid_namespace(),
             initial_cgroup_namespace: namespace("/proc/self/ns/cgroup", INITIAL_CGROUP_NAMESPACE),
             lockdown: lockdown(Path::new("/sys/kernel/security")),
@@ -330,23 +346,36 @@ impl fmt::Display for Answer {
     }
 }
 
-fn cgroup2() -> (Answer, String) {
+fn cgroup2() -> (Answer, bool, String) {
     match cgroup::find() {
-        Ok(root) if root.view() == View::Node => (Answer::Yes, root.note()),
-        Ok(root) => (Answer::No("only a part of the tree is visible".into()), root.note()),
-        Err(error) => (Answer::No(error.to_string()), String::new()),
+        Ok(root) if root.view() == View::Node => (Answer::Yes, false, root.note()),
+        Ok(root) => (Answer::No("only a part of the tree is visible".into()), true, root.note()),
+        Err(error) => (Answer::No(error.to_string()), false, String::new()),
     }
 }
 
-fn btf(path: &Path) -> Answer {
-    match layout::from_file(path) {
-        Ok(layout) if layout.missing().is_empty() => Answer::Yes,
-        Ok(layout) => {
-            let reasons: Vec<_> = layout.missing().iter().map(|missing| missing.reason.to_string()).collect();
-            Answer::No(reasons.join(", "))
-        }
-        Err(error) => Answer::No(error.to_string()),
+fn not_tried() -> Answer {
+    Answer::Unknown("it was not tried".into())
+}
+
+/// Whether the kernel can have kprobes, by the sources of perf events in sysfs.
+fn kprobe_events(sources: &Path) -> Answer {
+    match (sources.join("kprobe").exists(), sources.exists()) {
+        (true, _) => not_tried(),
+        (false, true) => Answer::No("the kernel has no kprobe events (CONFIG_KPROBE_EVENTS)".into()),
+        (false, false) => Answer::Unknown(format!("{} is not there; mount sysfs", sources.display())),
     }
+}
+
+/// Whether the BTF holds what every hook wants, and what probes cannot do without.
+fn btf(path: &Path) -> (Answer, Answer) {
+    let (layout, probes) = match layout::both(path) {
+        Ok(layouts) => layouts,
+        Err(error) => return (Answer::No(error.to_string()), Answer::No(error.to_string())),
+    };
+    let reasons: Vec<_> = layout.missing().iter().map(|missing| missing.reason.to_string()).collect();
+    let all = if reasons.is_empty() { Answer::Yes } else { Answer::No(reasons.join(", ")) };
+    (all, probes.map_or_else(|error| Answer::No(error.to_string()), |_| Answer::Yes))
 }
 
 /// Distributions bring newer features back to older kernels, so an old version is no proof of absence.
@@ -416,6 +445,15 @@ fn read_text(path: impl AsRef<Path>) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_kernel_without_kprobe_events_is_told_from_one_that_does_not_say() {
+        let sources = tempfile::tempdir().unwrap();
+        assert!(matches!(kprobe_events(&sources.path().join("none")), Answer::Unknown(_)));
+        assert!(matches!(kprobe_events(sources.path()), Answer::No(_)));
+        fs::create_dir(sources.path().join("kprobe")).unwrap();
+        assert!(matches!(kprobe_events(sources.path()), Answer::Unknown(_)));
+    }
+
     fn capable() -> Capabilities {
         Capabilities {
             architecture: "x86_64",
@@ -425,6 +463,11 @@ mod tests {
             btf: Answer::Yes,
             cgroup2: Answer::Yes,
             cgroup2_note: String::new(),
+            cgroup2_part: false,
+            probe_layout: Answer::Yes,
+            cgroup_skb: not_tried(),
+            fentry: not_tried(),
+            kprobe: not_tried(),
             initial_pid_namespace: Answer::Yes,
             initial_cgroup_namespace: Answer::Yes,
             lockdown: Lockdown::Off,

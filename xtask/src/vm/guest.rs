@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::initramfs::Archive;
+use super::{hooks::HookRun, initramfs::Archive};
 use crate::process::{find, root, run};
 
 /// Calls `vm-case` makes over each address family; `init.sh` says the same.
-const CALLS_OF_CASE: usize = 40;
+pub(crate) const CALLS_OF_CASE: usize = 40;
 
 /// What `tls-case` says when everything was captured; `init.sh` says how many connections.
 const TLS_CASE: &str = "tls-case: 20 connections, ";
@@ -50,7 +50,7 @@ pub(crate) struct Programs {
 pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     let busybox = find("busybox").context("busybox is missing: run `cargo xtask setup --tests`")?;
     let mut archive = Archive::default();
-    for folder in ["proc", "sys", "dev", "run"] {
+    for folder in ["proc", "sys", "dev", "run", "tmp"] {
         archive.folder(folder);
     }
     archive.program("init", INIT.as_bytes());
@@ -86,6 +86,8 @@ fn certificate(openssl: &Path) -> Result<Vec<u8>> {
 pub(crate) struct Report {
     /// The kernel that ran.
     pub(crate) kernel: String,
+    /// What each hook saw alone.
+    pub(crate) hooks: Vec<HookRun>,
     status: Option<i32>,
     expected: Vec<Value>,
     records: Vec<Value>,
@@ -108,6 +110,12 @@ impl Report {
                     "kernel" => rest.clone_into(&mut report.kernel),
                     "status" => report.status = rest.parse().ok(),
                     "end" => report.ended = true,
+                    "hook" => report.hooks.push(HookRun { hook: rest.to_owned(), ..HookRun::default() }),
+                    "hook-status" => {
+                        if let Some(run) = report.hooks.last_mut() {
+                            run.status = rest.parse().ok();
+                        }
+                    }
                     _ => {}
                 }
                 section = word;
@@ -121,6 +129,8 @@ impl Report {
             } else if section == "log" {
                 report.log += line;
                 report.log.push('\n');
+            } else if let Some(run) = report.hooks.last_mut() {
+                run.line(section, line);
             }
         }
         report
@@ -220,7 +230,7 @@ fn inside_call() -> Value {
 }
 
 /// The first place where `found` lacks what `expected` has. Objects may have more than is expected, lists may not.
-fn difference(expected: &Value, found: &Value) -> Option<String> {
+pub(crate) fn difference(expected: &Value, found: &Value) -> Option<String> {
     let within = |place: &dyn std::fmt::Display, inner: Option<String>| inner.map(|inner| format!("/{place}{inner}"));
     match (expected, found) {
         (Value::Object(fields), Value::Object(_)) => {

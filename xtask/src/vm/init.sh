@@ -19,7 +19,7 @@ until_judged() {
     record=$1
     shift
     tries=0
-    until grep -q "$record" /run/records; do
+    until grep -q "$record" "$records"; do
         tries=$((tries + 1))
         [ "$tries" -gt 60 ] && return
         kill -0 "$auditor" 2>/dev/null || return
@@ -31,6 +31,7 @@ until_judged() {
 httpd -p 127.0.0.1:8080 -h /www -c /etc/httpd.conf
 httpd -p '[::1]:8080' -h /www -c /etc/httpd.conf
 : >/run/records
+records=/run/records
 openssl s_server -quiet -www -accept 127.0.0.1:8443 -cert /etc/server.pem </dev/null >/dev/null 2>&1 &
 auditor watch --output jsonl --tls-plaintext >/run/records 2>/run/log &
 auditor=$!
@@ -53,6 +54,33 @@ kill "$auditor"
 wait "$auditor"
 echo "@@ status $?"
 tls-case 1 20 >/run/tls 2>&1
+
+# The same with each hook alone.
+for hook in cgroup fentry kprobe; do
+    echo "@@ hook $hook"
+    records=/run/records.$hook
+    : >"$records"
+    auditor watch --output jsonl --capture "$hook" --log-level debug >"$records" 2>/run/log.hook &
+    auditor=$!
+    until_judged '"/ready"' call http://127.0.0.1:8080/ready
+    vm-case 40 >/run/expected.hook
+    vm-case ways >/run/ways.hook 2>&1
+    call http://127.0.0.1:8080/open
+    until_judged '"/open"' true
+    sleep 1
+    kill "$auditor"
+    wait "$auditor"
+    echo "@@ hook-status $?"
+    echo "@@ hook-expected"
+    cat /run/expected.hook
+    echo "@@ hook-ways"
+    cat /run/ways.hook
+    echo "@@ hook-records"
+    cat "$records"
+    echo "@@ hook-log"
+    cat /run/log.hook
+done
+
 echo "@@ tls"
 cat /run/tls
 echo "@@ expected"

@@ -1,10 +1,12 @@
 //! Boots the auditor on stock kernels of Debian's releases under QEMU and checks what it says of real calls there.
 
 mod guest;
+mod hooks;
 mod initramfs;
 mod kernel;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -25,11 +27,17 @@ use crate::process::{cargo, find, root, run, say};
 /// Emulated guests on a busy machine are slow; one that hangs must not hang the tests.
 const LIMIT: Duration = Duration::from_mins(4);
 
-/// Boots every kernel of `series`, or all.
+/// The hooks that are tried alone; `init.sh` says the same.
+const HOOKS: [&str; 3] = ["cgroup", "fentry", "kprobe"];
+
+/// Boots every kernel of `series`, or all. With `write` what was seen becomes `docs/kernels.md` and the golden counts.
 ///
 /// # Errors
 /// When a kernel cannot be had, a guest does not boot, or the auditor judges a call wrong there. All kernels are tried first.
-pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
+pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Result<()> {
+    if write && !series.is_empty() {
+        bail!("--write needs every kernel: leave --kernel out");
+    }
     if let Some(unknown) = series.iter().find(|name| RELEASES.iter().all(|release| release.series != *name)) {
         let known: Vec<&str> = RELEASES.iter().map(|release| release.series).collect();
         bail!("no kernel {unknown}; there are {}", known.join(", "));
@@ -42,6 +50,7 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
     fs::create_dir_all(root().join("target/vm"))?;
     fs::write(&initramfs, guest::initramfs(&programs)?)?;
     let mut failed = Vec::new();
+    let (mut rows, mut counts) = (Vec::new(), BTreeMap::new());
     for release in
         RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series))
     {
@@ -53,11 +62,22 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
             report
                 .check(&format!("{}.", release.series), release.plaintext)
                 .with_context(|| log.display().to_string())?;
+            let run: Vec<&str> = report.hooks.iter().map(|run| run.hook.as_str()).collect();
+            if run != HOOKS {
+                bail!("the hooks {run:?} were run, not {HOOKS:?}");
+            }
+            for run in &report.hooks {
+                rows.push(run.check(release.series).with_context(|| log.display().to_string())?);
+                let counted: &mut BTreeMap<_, _> = counts.entry(release.series.to_owned()).or_default();
+                counted.extend(run.instructions());
+            }
             Ok(report.kernel)
         });
         let seconds = start.elapsed().as_secs();
         match result {
-            Ok(kernel) => say(format!("kernel {kernel}: loaded, captured, judged right; {seconds} s")),
+            Ok(kernel) => {
+                say(format!("kernel {kernel}: loaded, captured, judged right by {}; {seconds} s", HOOKS.join(", ")))
+            }
             Err(error) => {
                 say(format!("kernel {}: FAILED after {seconds} s: {error:#}", release.series));
                 failed.push(release.series);
@@ -66,6 +86,11 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf) -> Result<()> {
     }
     if !failed.is_empty() {
         bail!("the auditor failed on kernels {}", failed.join(", "));
+    }
+    counts.retain(|_, programs| !programs.is_empty());
+    hooks::check_instructions(&counts, write)?;
+    if write {
+        hooks::write_table(&rows, &counts)?;
     }
     Ok(())
 }

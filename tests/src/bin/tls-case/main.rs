@@ -22,6 +22,7 @@ use auditor::{
         cgroup, layout,
         loader::{self, Options, Programs, Ring},
         object,
+        plan::Hook,
     },
 };
 use auditor_tests::random::Random;
@@ -65,12 +66,12 @@ fn load() -> Result<(Programs, Ring)> {
         response_head_bytes: 4 << 10,
         offsets: layout.offsets().to_vec(),
     };
-    Ok(loader::load(object, &options)?)
+    Ok(loader::load(object, Hook::Cgroup, &options)?)
 }
 
 fn attach(mut programs: Programs, ring: Ring) -> Result<RingSource> {
     let root = cgroup::find()?;
-    programs.attach(&File::from(root.as_fd().try_clone_to_owned()?))?;
+    programs.attach(Some(&File::from(root.as_fd().try_clone_to_owned()?)))?;
     Ok(RingSource::new(programs, ring))
 }
 

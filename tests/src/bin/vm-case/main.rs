@@ -1,11 +1,14 @@
 //! HTTP calls between two processes for machines that have nothing but a kernel: a server in a second process, keep-alive
 //! connections over IPv4 and IPv6, and for each call made one line of JSON that says what must be said of it.
 //!
-//! `vm-case CALLS` makes that many calls on each connection and ends.
+//! `vm-case CALLS` makes that many calls on each connection and ends. `vm-case ways` makes one call each way that bytes get into a
+//! socket.
+
+mod ways;
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Read as _, Write as _, stdin, stdout},
+    io::{BufRead as _, BufReader, Read, Write, stdin, stdout},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio, id},
     thread,
@@ -29,8 +32,10 @@ fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     match &words[..] {
         [word] if word == "serve" => serve(),
+        [word] if word == "serve-ways" => ways::serve(),
+        [word] if word == "ways" => ways::call(),
         [calls] => call(calls.parse().with_context(|| format!("{calls}: not a number of calls"))?),
-        _ => bail!("usage: vm-case CALLS"),
+        _ => bail!("usage: vm-case CALLS|ways"),
     }
 }
 
@@ -43,7 +48,7 @@ fn serve() -> Result<()> {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that goes away ends its connection, nothing else.
-                thread::spawn(move || drop(answer(stream)));
+                thread::spawn(move || drop(stream.try_clone().map_err(Into::into).and_then(|w| answer(stream, w))));
             }
         });
     }
@@ -51,8 +56,7 @@ fn serve() -> Result<()> {
     Ok(())
 }
 
-fn answer(stream: TcpStream) -> Result<()> {
-    let mut writer = stream.try_clone()?;
+fn answer(stream: impl Read, mut writer: impl Write) -> Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();

@@ -1,0 +1,65 @@
+//! Read-only globals the loader fills in before the programs are loaded.
+
+use auditor_abi::layout::ABSENT;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub static $name: u32 = $value;
+    )+};
+}
+
+globals! {
+    /// Bytes of a request head that are copied at most.
+    REQUEST_BUDGET = 16 * 1024;
+    /// Bytes of a response head that are copied at most.
+    RESPONSE_BUDGET = 4 * 1024;
+    /// Parameters of `tcp_recvmsg`.
+    RECEIVE_ARITY = 5;
+    /// 1 where the kernel lets these programs ask for a socket's cookie.
+    COOKIE_HELPER = 0;
+    /// The bits of an iterator's type that tell its kind.
+    ITER_MASK = 0xff;
+    /// `ITER_IOVEC` of `enum iter_type`.
+    KIND_IOVEC = ABSENT;
+    /// `ITER_UBUF`, since 6.0.
+    KIND_UBUF = ABSENT;
+    OFF_SK_NET = ABSENT;
+    OFF_SK_NUM = ABSENT;
+    OFF_SK_DPORT = ABSENT;
+    OFF_SK_FAMILY = ABSENT;
+    OFF_SK_STATE = ABSENT;
+    OFF_SK_V4_LOCAL = ABSENT;
+    OFF_SK_V4_PEER = ABSENT;
+    OFF_SK_V6_LOCAL = ABSENT;
+    OFF_SK_V6_PEER = ABSENT;
+    OFF_SK_COOKIE = ABSENT;
+    OFF_SK_CGROUP = ABSENT;
+    OFF_CGROUP_NODE = ABSENT;
+    OFF_NODE_ID = ABSENT;
+    OFF_NET_INUM = ABSENT;
+    OFF_TASK_LEADER = ABSENT;
+    OFF_TASK_START = ABSENT;
+    OFF_TASK_COMM = ABSENT;
+    OFF_TCP_WRITTEN = ABSENT;
+    OFF_TCP_READ = ABSENT;
+    OFF_TCP_NEXT = ABSENT;
+    OFF_TCP_UNACKED = ABSENT;
+    OFF_TCP_RECEIVED = ABSENT;
+    OFF_TCP_ACKED = ABSENT;
+    OFF_MSG_ITER = ABSENT;
+    OFF_ITER_TYPE = ABSENT;
+    OFF_ITER_SKIP = ABSENT;
+    OFF_ITER_COUNT = ABSENT;
+    OFF_ITER_IOV = ABSENT;
+    OFF_ITER_SEGS = ABSENT;
+    OFF_ITER_UBUF = ABSENT;
+}
+
+/// The value the loader gave; volatile, or the compiler would fold the initialiser in.
+#[inline(always)]
+pub fn load(global: &'static u32) -> u32 {
+    // SAFETY: a reference to a static is valid and aligned.
+    unsafe { core::ptr::read_volatile(global) }
+}
