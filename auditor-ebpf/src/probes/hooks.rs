@@ -161,26 +161,20 @@ fn finish(sk: Option<u64>, result: i32) {
     // SAFETY: no arguments.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let Some(call) = CALLS.get_ptr(&thread) else { return };
-    // SAFETY: the value lives as long as the program runs.
-    let Call { sk: began, buffers, sequence, .. } = unsafe { *call };
+    // SAFETY: the value lives as long as the program runs, and nobody but this thread writes it. Not copied: the stack is full.
+    let call = unsafe { &*call };
+    // The end of the stream is told when the socket is closed: a record of it here would not fit the stack beside the other.
+    if result > 0 {
+        let sk = sk.unwrap_or(call.sk);
+        let at: u32 = read::member(sk, &globals::OFF_TCP_READ);
+        // The FIN, where it was read along with the last bytes, is counted as a byte.
+        let length = result as u32;
+        let advanced = at.wrapping_sub(call.sequence);
+        let exact = advanced == length || advanced == length.wrapping_add(1);
+        let sequence = if exact { call.sequence } else { at.wrapping_sub(length) };
+        transfer(&Transfer { sk, direction: INGRESS, sequence, buffers: &call.buffers, length }, sequence);
+    }
     let _ = CALLS.remove(&thread);
-    let sk = sk.unwrap_or(began);
-    if result < 0 {
-        return;
-    }
-    let at: u32 = read::member(sk, &globals::OFF_TCP_READ);
-    if result == 0 {
-        if let Some(socket) = known(sk, socket::ports(sk)) {
-            end(sk, socket, INGRESS, at);
-        }
-        return;
-    }
-    // The FIN, where it was read along with the last bytes, is counted as a byte.
-    let length = result as u32;
-    let advanced = at.wrapping_sub(sequence);
-    let exact = advanced == length || advanced == length.wrapping_add(1);
-    let sequence = if exact { sequence } else { at.wrapping_sub(length) };
-    transfer(&Transfer { sk, direction: INGRESS, sequence, buffers: &buffers, length }, sequence);
 }
 
 /// The last holder of a socket closes it.

@@ -226,7 +226,7 @@ impl Programs {
             .iter()
             .filter_map(|name| {
                 let info = self.ebpf.program(name)?.info().ok()?;
-                Some(RunTime { program: *name, total: info.run_time(), runs: info.run_count() })
+                Some(RunTime { program: name, total: info.run_time(), runs: info.run_count() })
             })
             .collect()
     }

@@ -24,6 +24,11 @@ use super::{Server, answer};
 const WAYS: [&str; 9] =
     ["write", "iovecs", "three writes", "seven bytes", "io_uring", "sendfile", "splice", "MPTCP", "AF_UNIX"];
 
+/// `AF_INET`, as an address has it.
+const INET: libc::sa_family_t = 2;
+/// Bytes of an IPv4 address as the kernel has it (`struct sockaddr_in`).
+const ADDRESS_BYTES: libc::socklen_t = 16;
+
 /// `IPPROTO_MPTCP` (include/uapi/linux/in.h).
 const MPTCP: libc::c_int = 262;
 
@@ -179,7 +184,7 @@ fn mptcp_socket() -> Result<OwnedFd> {
 
 fn raw_address(address: SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_family: INET,
         sin_port: address.port().to_be(),
         sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
         sin_zero: [0; 8],
@@ -191,8 +196,7 @@ fn mptcp_listener() -> Result<TcpListener> {
     let address = raw_address(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
     // SAFETY: the address is as long as is said.
     let done = unsafe {
-        let length = size_of_val(&address) as libc::socklen_t;
-        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) == 0
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) == 0
             && libc::listen(socket.as_raw_fd(), 8) == 0
     };
     ensure!(done, "no MPTCP: {}", std::io::Error::last_os_error());
@@ -203,9 +207,7 @@ fn mptcp_stream(address: SocketAddrV4) -> Result<TcpStream> {
     let socket = mptcp_socket()?;
     let address = raw_address(address);
     // SAFETY: the address is as long as is said.
-    let connected = unsafe {
-        libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
-    };
+    let connected = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) };
     ensure!(connected == 0, "no MPTCP: {}", std::io::Error::last_os_error());
     Ok(TcpStream::from(socket))
 }
