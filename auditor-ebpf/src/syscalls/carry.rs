@@ -194,8 +194,9 @@ fn decided(socket: &mut Socket, work: &Work) -> (u8, u32) {
         _ if socket.budget[half] > 0 => continuation(socket, half, length),
         _ if socket.protocol != PROTOCOL_UNKNOWN || socket.fresh == 0 => (sniff::NOTHING, 0),
         _ => {
+            // User space looks at the first bytes to tell that it is none it knows.
             socket.muted = 1;
-            (CLASS_OTHER, 0)
+            (CLASS_OTHER, length.min(SNIFFED))
         }
     }
 }
