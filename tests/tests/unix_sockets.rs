@@ -36,9 +36,9 @@ fn server(runtime: &str, script: &str, socket: &Path) -> Result<Running> {
 
 /// Runs a client of this crate; the paths of the calls it made.
 fn client(runtime: &str, script: &str, socket: &Path, prefix: &str, count: usize) -> Vec<String> {
-    let mut command = interpreter(runtime, script).unwrap();
+    let mut command = interpreter(runtime, script).expect("the interpreter is there");
     command.arg(socket).arg(prefix).arg(count.to_string());
-    output(&mut command).unwrap().lines().map(str::to_owned).collect()
+    output(&mut command).expect("the client makes its calls").lines().map(str::to_owned).collect()
 }
 
 fn path_of(record: &Value) -> &str {
@@ -101,7 +101,8 @@ fn every_call_over_a_unix_socket_is_judged() {
         };
         check(record, socket);
     }
-    assert!(!finished.log.contains("lost"), "{}", finished.log);
+    // Other traffic of the node may have been lost.
+    assert!(!finished.log.contains("syscall-"), "{}", finished.log);
 }
 
 /// A cgroup named as Docker names those of its containers; removed in the end.

@@ -4,16 +4,16 @@ use core::ffi::c_void;
 
 use auditor_abi::{
     record::{
-        CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, MARK_FRESH,
-        MARK_GAP, MARK_MUTED, PAYLOAD_MAX,
+        CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT,
+        MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_MAX,
     },
     syscalls::{LOST_MEMORY, LOST_RING_FULL, PATH_MAX, SyscallHeader},
 };
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::generated::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        bpf_ringbuf_output,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
+        bpf_probe_read_kernel, bpf_ringbuf_output,
     },
 };
 
@@ -179,11 +179,8 @@ fn decided(socket: &mut Socket, work: &Work) -> (u8, u32) {
                 let switches = egress && get(&work.behind) == sniff::SWITCHES;
                 socket.protocol = if switches { PROTOCOL_SWITCHED } else { PROTOCOL_HTTP1 };
             }
-            let budget = if egress {
-                globals::load(&globals::RESPONSE_BUDGET)
-            } else {
-                globals::load(&globals::REQUEST_BUDGET)
-            };
+            let budget =
+                if egress { globals::load(&globals::RESPONSE_BUDGET) } else { globals::load(&globals::REQUEST_BUDGET) };
             socket.budget[half] = budget.saturating_sub(length);
             (sniffed, length.min(budget))
         }
@@ -194,8 +191,9 @@ fn decided(socket: &mut Socket, work: &Work) -> (u8, u32) {
         _ if socket.budget[half] > 0 => continuation(socket, half, length),
         _ if socket.protocol != PROTOCOL_UNKNOWN || socket.fresh == 0 => (sniff::NOTHING, 0),
         _ => {
+            // User space looks at the first bytes to tell that it is none it knows.
             socket.muted = 1;
-            (CLASS_OTHER, 0)
+            (CLASS_OTHER, length.min(SNIFFED))
         }
     }
 }
@@ -271,4 +269,3 @@ unsafe fn copy_path(socket: &Socket, header: *mut SyscallHeader) {
     // SAFETY: both have PATH_MAX bytes, aligned to 4.
     unsafe { (&raw mut (*header).path).cast::<[u32; PATH_MAX / 4]>().write(path.read()) };
 }
-

@@ -1,7 +1,9 @@
 //! What the kernel tells: heads only, and both ends of a connection when both are on the node.
 
-use auditor_wire::exchange::{Exchange, Observation, Reporter};
-use auditor_wire::segment::{Direction, Endpoints, SocketId, Timestamp};
+use auditor_wire::exchange::{Exchange, Observation, Protocol, Reporter};
+use auditor_wire::limits::Limits;
+use auditor_wire::segment::{Class, Direction, Endpoints, Segment, SocketId, Timestamp};
+use auditor_wire::tracker::Tracker;
 
 use crate::talk::{CLIENT, Packet, SERVER, Talk, lines, observe, observe_open, owner, told};
 
@@ -332,4 +334,45 @@ fn reporters_are_told_by_who_asks_not_by_ports() {
     assert_eq!(exchange(&seen[0]).reporter, Reporter::Source);
     let Endpoints { local, .. } = exchange(&seen[0]).wire;
     assert_eq!(local.to_string(), SERVER);
+}
+
+#[test]
+fn a_unix_socket_in_a_protocol_that_is_not_read_is_told_of_with_who_connected_as_the_client() {
+    let nowhere = "[::]:0".parse().expect("an address");
+    let endpoints = Endpoints { local: nowhere, remote: nowhere };
+    let startup = [0, 0, 0, 9, 0, 3, 0, 0, 0];
+    let opening = Segment {
+        time: Timestamp(1_000),
+        socket: SocketId::unix(7),
+        direction: Direction::Ingress,
+        wire: endpoints,
+        endpoints,
+        sequence: 0,
+        syn: true,
+        fin: false,
+        rst: false,
+        length: 0,
+        payload: &[],
+        class: Class::Unclassified,
+        fresh: true,
+        gap: false,
+        complete_source: false,
+        muted: false,
+        owner: None,
+        cgroup: None,
+        netns: None,
+    };
+    // The start of a session of PostgreSQL, and what asks whether TLS is to be had.
+    for payload in [startup.as_slice(), &[0, 0, 0, 8, 4, 210, 22, 47]] {
+        let length = u32::try_from(payload.len()).expect("short");
+        let first = Segment { syn: false, length, payload, class: Class::Other, muted: true, ..opening };
+        let mut tracker = Tracker::new(Limits::default());
+        let mut seen = Vec::new();
+        tracker.segment(&opening, &mut |observation| seen.push(observation));
+        tracker.segment(&first, &mut |observation| seen.push(observation));
+        tracker.finish(&mut |observation| seen.push(observation));
+        let [Observation::Connection(connection)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((&connection.protocol, connection.reporter), (&Protocol::Other, Reporter::Destination));
+        assert_eq!(connection.destination.socket, Some(SocketId::unix(7)));
+    }
 }
