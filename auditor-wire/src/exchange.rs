@@ -270,25 +270,30 @@ impl Request {
     /// The protocol of remote procedure calls it is a call of, by its content type and the header or parameter that Connect has.
     #[must_use]
     pub fn procedure(&self) -> Option<Procedure> {
-        let is_typed = |kind: &[u8]| {
-            self.head.values("content-type").any(|value| {
-                let rest = value.split_at_checked(kind.len()).filter(|(start, _)| start.eq_ignore_ascii_case(kind));
-                rest.is_some_and(|(_, rest)| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
-            })
-        };
         let posts = &*self.method == "POST";
-        if self.version == Version::Http2 && is_typed(b"application/grpc") {
-            return Some(Procedure::Grpc);
+        let fits = |kind: &Procedure| if *kind == Procedure::Grpc { self.version == Version::Http2 } else { posts };
+        if let Some(typed) = self.head.values("content-type").find_map(|value| Procedure::of_type(value).filter(fits)) {
+            return Some(typed);
         }
-        if posts && (is_typed(b"application/grpc-web") || is_typed(b"application/grpc-web-text")) {
-            return Some(Procedure::GrpcWeb);
-        }
-        if posts && is_typed(b"application/connect") {
-            return Some(Procedure::ConnectStream);
-        }
-        let versioned = posts && self.head.values("connect-protocol-version").any(|version| version == b"1");
+        let versioned = || self.head.values("connect-protocol-version").any(|version| version == b"1");
         let asks = || self.query.as_ref().is_some_and(|query| query.split('&').any(|part| part == "connect=v1"));
-        (versioned || (&*self.method == "GET" && asks())).then_some(Procedure::Connect)
+        ((posts && versioned()) || (&*self.method == "GET" && asks())).then_some(Procedure::Connect)
+    }
+}
+
+impl Procedure {
+    /// The protocol that a content type is of; what follows `+` or `;` is about the messages.
+    fn of_type(value: &[u8]) -> Option<Self> {
+        const FAMILY: &[u8] = b"application/";
+        let (family, rest) = value.split_at_checked(FAMILY.len())?;
+        let name = rest.split(|byte| matches!(byte, b'+' | b';' | b' ')).next()?;
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match family.eq_ignore_ascii_case(FAMILY) {
+            true if is("grpc") => Some(Self::Grpc),
+            true if is("grpc-web") || is("grpc-web-text") => Some(Self::GrpcWeb),
+            true if is("connect") => Some(Self::ConnectStream),
+            _ => None,
+        }
     }
 }
 

@@ -176,7 +176,8 @@ impl Judge {
         let Attributed { observed: exchange, source, destination } = call;
         let Self { measure, crosscall, routes, .. } = self;
         let handshake = exchange.tls.as_deref().map(|facts| measure.handshake(facts, exchange.time));
-        let outcome = outcome(&exchange, handshake.as_ref());
+        let procedure = exchange.request.as_ref().and_then(Request::procedure);
+        let outcome = outcome(&exchange, procedure, handshake.as_ref());
         let now = answered(&exchange);
         let mut called = None;
         let across = |credentials: &[Credential], verdict, findings: &[Finding]| {
@@ -203,9 +204,9 @@ impl Judge {
             reporter: reporter(exchange.reporter),
             source,
             destination,
-            protocol: exchange.request.as_ref().map_or("unknown", protocol),
+            protocol: exchange.request.as_ref().map_or("unknown", |request| protocol(procedure, request.version)),
             request: exchange.request.map(|request| {
-                let route = match request.procedure() {
+                let route = match procedure {
                     Some(_) => route::method(&request.path),
                     None => routes.route(called, &request.path, status, now),
                 };
@@ -281,8 +282,7 @@ impl Judge {
 /// A call of gRPC has the outcome of its own status (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>: 7 is permission
 /// denied, 16 unauthenticated), where that was seen. Where it stands in the body, as that of gRPC-Web and of Connect's streams does,
 /// a response that is fine by HTTP's status says nothing of what became of the call.
-fn outcome(exchange: &Exchange, handshake: Option<&Handshake<'_>>) -> Outcome {
-    let procedure = exchange.request.as_ref().and_then(Request::procedure);
+fn outcome(exchange: &Exchange, procedure: Option<Procedure>, handshake: Option<&Handshake<'_>>) -> Outcome {
     // Of a head that is not known whole the type may be what is missing.
     let may_be_grpc = exchange.unknown.is_some() || exchange.request.is_none();
     let coded = may_be_grpc || matches!(procedure, Some(Procedure::Grpc | Procedure::GrpcWeb));
@@ -299,8 +299,8 @@ fn outcome(exchange: &Exchange, handshake: Option<&Handshake<'_>>) -> Outcome {
 }
 
 /// The `protocol` of a call.
-fn protocol(request: &Request) -> &'static str {
-    match (request.procedure(), request.version) {
+fn protocol(procedure: Option<Procedure>, version: Version) -> &'static str {
+    match (procedure, version) {
         (Some(Procedure::Grpc), _) => "grpc",
         (Some(Procedure::GrpcWeb), _) => "grpc-web",
         (Some(Procedure::Connect | Procedure::ConnectStream), _) => "connect",

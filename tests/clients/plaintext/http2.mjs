@@ -1,4 +1,4 @@
-// HTTP/2 client inside TLS: `http2.mjs FOLDER PORT NAME` makes the calls that come on standard input, a line each, up to 50 at once
+// HTTP/2 client inside TLS: `http2.mjs FOLDER PORT NAME` makes the calls that come on standard input, a line each, up to 10 at once
 // over one connection, until an empty line, and prints how many were answered. NAME is that of a client certificate, or `-`. What
 // paths mean is in `tests/tests/plaintext_http2.rs`.
 import fs from "node:fs";
@@ -41,7 +41,7 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
   const next = async () => {
     for (let one = lines.shift(); one; one = lines.shift()) if (await call(one)) answered += 1;
   };
-  await Promise.all(Array.from({ length: 50 }, next));
+  await Promise.all(Array.from({ length: 10 }, next));
   console.log(answered);
 }
 process.exit(0);
