@@ -229,7 +229,11 @@ impl VariableResolver for Scope<'_> {
         }
         // `has(claims.tenant)`, `"tenant" in claims` and `claims["tenant"]` want the record itself.
         let fields = self.asked.iter().filter_map(|asked| {
-            let field = asked.path.strip_prefix(name)?.strip_prefix('.').filter(|field| !field.contains('.'))?;
+            let field = asked.path.strip_prefix(name)?.strip_prefix('.')?;
+            // A name of a claim may hold dots; a record within a record is asked for by its own name.
+            if name != "claims" && field.contains('.') {
+                return None;
+            }
             match self.facts.look(&asked.path) {
                 Known::Present(datum) => Some((Key::from(field.to_owned()), value(datum))),
                 Known::Absent | Known::Unknown => None,
