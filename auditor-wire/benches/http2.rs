@@ -61,7 +61,7 @@ impl Encoder {
 
 /// A frame (RFC 9113 section 4.1).
 fn framed(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    auditor_wire::http2::frame(kind, flags, stream, payload)
+    frame(kind, flags, stream, payload)
 }
 
 /// What a client and a server say in a call after the other: the first of a connection, and one of those that follow it.

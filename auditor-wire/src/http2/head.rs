@@ -70,7 +70,7 @@ impl Fields {
 
     /// A field of control data (RFC 9113 section 8.3): each stands once, before all others.
     fn pseudo(&mut self, name: &[u8], value: &[u8]) {
-        self.malformed |= self.lines.len() > 0;
+        self.malformed |= !self.lines.is_empty();
         let place = match name {
             b"method" => &mut self.method,
             b"path" => &mut self.path,

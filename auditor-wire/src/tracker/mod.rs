@@ -370,6 +370,7 @@ impl Tracker {
         if id.is_unix() || self.twin_of(id).is_some() {
             return;
         }
+        let inside = self.inside_twin(id).filter(|other| self.table.get(*other).is_some());
         let candidate = self.twins.candidate(id, sequence, direction).filter(|other| {
             let facts = |id, direction| {
                 let identity = self.identity(id)?;
@@ -383,7 +384,7 @@ impl Tracker {
         });
         let Some(entry) = self.table.get_mut(id) else { return };
         let noted = entry.noted.take();
-        match candidate {
+        match inside.or(candidate) {
             Some(other) => {
                 entry.link.get_or_insert_default().twin = Some(other);
                 self.twins.forget(id, noted);
@@ -404,7 +405,8 @@ impl Tracker {
     fn exchange(&mut self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
         let Some(twin) = self.twin_of(id) else {
             // A call may be over in the segment that its connection becomes known by, before the other end has seen that.
-            let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id);
+            // What libraries tell comes in bursts, one end after the other.
+            let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id) || self.inside_twin(id).is_some();
             return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
         };
         let destination = self.reporter(id) == Reporter::Destination;
@@ -544,6 +546,11 @@ impl Tracker {
         let twin = self.table.get(id)?.link.as_ref()?.twin?;
         let back = self.table.get(twin)?.link.as_ref()?.twin;
         (back == Some(id)).then_some(twin)
+    }
+
+    /// What the other end of a TLS connection carries, for what one end carries: their packets have told that they are two ends.
+    fn inside_twin(&self, id: SocketId) -> Option<SocketId> {
+        id.is_plaintext().then(|| self.twin_of(id.carrier()))?.map(SocketId::plaintext)
     }
 
     fn identity(&self, id: SocketId) -> Option<Identity> {

@@ -125,7 +125,7 @@ fn a_client_whose_server_tells_the_same_need_not_be_captured() {
     let mut talk = Talk::live(Some(11), Some(22));
     let (mut seen, mut tracker) = observe_open(&calls(&mut talk, 7));
     assert_eq!(tracker.spared().count(), 0, "a few calls are not worth it");
-    let mut take = |tracker: &mut auditor_wire::tracker::Tracker, packets: &[Packet]| {
+    let mut take = |tracker: &mut Tracker, packets: &[Packet]| {
         packets.iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| seen.push(told)));
     };
     take(&mut tracker, &calls(&mut talk, 3));

@@ -31,6 +31,26 @@ fn take(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn conditions_nested_however_deep_are_read_or_refused() {
+    for (opens, closes) in [
+        ("(", ")"),
+        ("!", ""),
+        ("!(", ")"),
+        ("- ", ""),
+        ("[", "]"),
+        ("true ? true : ", ""),
+        ("f(", ")"),
+        ("has(a.", ")"),
+    ] {
+        for depth in [1, 16, 32, 33, 100, 500] {
+            let condition = format!("{}true{}", opens.repeat(depth), closes.repeat(depth));
+            let text = format!("version: 1\nroutes:\n  - name: r\n    match: {{path: /a}}\n    when: '{condition}'\n");
+            take(&text).unwrap_or_else(|error| panic!("{depth} of {opens}: {error}"));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(config())]
 

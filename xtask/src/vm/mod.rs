@@ -66,7 +66,7 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
             if run != HOOKS {
                 bail!("the hooks {run:?} were run, not {HOOKS:?}");
             }
-            for run in &report.hooks {
+            for run in report.hooks.iter().filter(|run| !lacks_returns(release.series, &run.hook)) {
                 rows.push(run.check(release.series).with_context(|| log.display().to_string())?);
                 let counted: &mut BTreeMap<_, _> = counts.entry(release.series.to_owned()).or_default();
                 counted.extend(run.instructions());
@@ -93,6 +93,12 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
         hooks::write_table(&rows, &counts)?;
     }
     Ok(())
+}
+
+/// Before 5.17 the kernel keeps one kretprobe instance for each processor, and a guest has one: while one thread waits in `tcp_recvmsg`
+/// what all others read is missed and counted (`register_kretprobe`, kernel/kprobes.c at v5.10).
+fn lacks_returns(series: &str, hook: &str) -> bool {
+    series == "5.10" && hook == "kprobe"
 }
 
 /// Boots a guest and returns what its console printed until it powered off; also leaves it in `log`.

@@ -7,7 +7,10 @@ mod attributes;
 mod facts;
 mod types;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    thread,
+};
 
 use cel::{Context, Env, ExecutionError, IdedExpr, Value, common::types::CelBool};
 
@@ -20,8 +23,10 @@ use crate::config::value::shown;
 
 /// Longest expression, bytes.
 const EXPRESSION_BYTES: usize = 2048;
-/// Deepest nesting of an expression.
-const DEPTH: u16 = 32;
+/// Deepest nesting of an expression: the parser calls itself for each level, a dozen functions deep.
+const DEPTH: usize = 32;
+/// Stack of the thread that parses, bytes: several times what the deepest expression takes.
+const STACK: usize = 64 << 20;
 
 /// The standard functions and macros, without regular expressions and times.
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
@@ -59,7 +64,23 @@ impl Condition {
             let reason = format!("the expression is longer than {EXPRESSION_BYTES} bytes");
             return Err(Wrong { offset: 0, reason, remedy: "split it over several routes".to_owned() });
         }
-        let parser = ENVIRONMENT.parser().max_recursion_depth(DEPTH).error_recovery_limit(1);
+        if let Some(offset) = too_deep(text) {
+            let reason = format!("the expression is nested deeper than {DEPTH} levels");
+            return Err(Wrong { offset, reason, remedy: "split it over several routes".to_owned() });
+        }
+        // The parser has no bound of its own that holds: what it takes of the stack must not be that of the caller.
+        thread::scope(|scope| {
+            let parsing = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || Self::parse(text, captures));
+            let parsed = parsing.ok().and_then(|parsing| parsing.join().ok());
+            parsed.unwrap_or_else(|| {
+                let reason = "the expression cannot be parsed: there is no thread for it".to_owned();
+                Err(Wrong { offset: 0, reason, remedy: "try again".to_owned() })
+            })
+        })
+    }
+
+    fn parse(text: &str, captures: &[Box<str>]) -> Result<Self, Wrong> {
+        let parser = ENVIRONMENT.parser().error_recovery_limit(1);
         let (expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax(text, &errors))?;
         let mut checker = Checker::new(captures);
         match checker.condition(&expression) {
@@ -128,6 +149,25 @@ impl Condition {
             _ => "it fails on what the call has".to_owned(),
         }
     }
+}
+
+/// Where an expression is nested deeper than [`DEPTH`]: brackets, operators before a value, choices. What stands in quotes counts, too.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut brackets, mut before, mut choices) = (0_usize, 0_usize, 0_usize);
+    text.chars().position(|character| {
+        match character {
+            '(' | '[' | '{' => brackets += 1,
+            ')' | ']' | '}' => brackets = brackets.saturating_sub(1),
+            '?' => choices += 1,
+            _ => {}
+        }
+        match character {
+            '!' | '-' => before += 1,
+            _ if character.is_whitespace() => {}
+            _ => before = 0,
+        }
+        brackets.max(before).max(choices) > DEPTH
+    })
 }
 
 /// The parser's first complaint.
