@@ -94,7 +94,7 @@ fn every_call_of_every_stack_is_judged_once_and_right() {
     let waited = auditor.wait_until(PATIENCE, enough(&all));
     let finished = auditor.stop().unwrap();
     let planned: Vec<Planned> = all.into_iter().cloned().collect();
-    let comparison = compare(&planned, &finished.records, false);
+    let comparison = compare(&planned, &finished.records);
     show("connections that were seen from their beginning", &comparison, &finished.log);
     waited.unwrap();
     for stack in Stack::ALL {
@@ -102,15 +102,8 @@ fn every_call_of_every_stack_is_judged_once_and_right() {
             ["client", "server"].map(|role| comparison.rows[&(stack.to_string(), role)].made).iter().sum();
         assert!(made >= 5000, "{made} streams of {stack} are too few");
     }
-
-    // The same connections, whose compression tables are full of what a new auditor did not see.
-    let auditor = Auditor::watch(directory.path(), &["--ring-bytes", AMPLE]).unwrap();
-    let older = plan(&mut planner, &routes, ROUNDS / 2);
-    make(&mut clients, &older);
-    drop(clients);
-    let finished = auditor.stop().unwrap();
-    let comparison = compare(&older, &finished.records, true);
-    show("connections that are older than the auditor", &comparison, &finished.log);
-    let judged: usize = comparison.rows.values().map(|row| row.judged).sum();
-    assert!(judged > 0, "nothing was judged on older connections");
+    for (name, row) in &comparison.rows {
+        let unknown: usize = row.unknown.values().sum();
+        assert!(unknown * 100 <= row.made, "{unknown} of {} streams of {name:?} are unknown", row.made);
+    }
 }

@@ -13,7 +13,7 @@ const AF_INET: u16 = 2;
 /// received, peer has closed.
 const OPEN: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 8;
 /// Set in the identity of a socket whose cookie is not to be had. The kernel counts cookies up from 1: none has it.
-const NO_COOKIE: u64 = 1 << 62;
+const NO_COOKIE: u64 = 1 << 61;
 
 /// Whether bytes may pass.
 #[inline(always)]

@@ -8,6 +8,7 @@ mod multiplex;
 mod pairing;
 mod report;
 mod secure;
+mod spare;
 mod table;
 mod twins;
 mod view;
@@ -22,16 +23,13 @@ use crate::tls;
 use crate::tracker::connection::Connection;
 use crate::tracker::pairing::ExchangeView;
 use crate::tracker::secure::Secure;
+use crate::tracker::spare::AGREED;
 use crate::tracker::table::Table;
 use crate::tracker::twins::{Held, Link, Twins, addresses_fit};
 use crate::tracker::view::{ConnectionView, View};
 
 /// How long an ended connection is remembered: its last segments may be sent again, its other end may report late.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Calls of one connection that both ends tell the same of until the client's end is not needed any more: connections of a call or
-/// two are not worth it.
-const AGREED: u8 = 8;
 
 /// What the tracker holds and how much it may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,13 +168,6 @@ impl Tracker {
             self.end(id, deliver);
         }
         self.keep_within_limits(deliver);
-    }
-
-    /// Sockets that need not be captured any more, each told once: clients on this node whose servers' ends, on this node as well,
-    /// tell the same of every call. A capture that spares such a socket says so by a segment of it that is `muted`; until then,
-    /// and where none ever comes, both ends are listened to.
-    pub fn spared(&mut self) -> impl Iterator<Item = SocketId> + '_ {
-        self.spared.drain(..)
     }
 
     /// Takes what a TLS library told of a connection that is known by its packets.
@@ -432,36 +423,6 @@ impl Tracker {
             link.mark(view.request_sequence, view.response_sequence);
         }
         self.emit(id, view, deliver);
-    }
-
-    /// A call was reported by the server's end and left out of what the client's end tells, which is `id`. `same`: both saw it whole.
-    fn agree(&mut self, id: SocketId, same: bool) {
-        let Some(entry) = self.table.get_mut(id) else { return };
-        let State::Live(connection) = &entry.state else { return };
-        if id.is_plaintext() || connection.complete || entry.agreed == AGREED {
-            return;
-        }
-        entry.agreed = if same && !connection.is_multiplexed() { entry.agreed + 1 } else { 0 };
-        if entry.agreed == AGREED {
-            self.spared.push(id);
-        }
-    }
-
-    /// Nothing more comes of a client's end: what is under way there, the server's end tells.
-    fn spare(&mut self, id: SocketId) {
-        let Some(entry) = self.table.get_mut(id) else { return };
-        let State::Live(connection) = &entry.state else { return };
-        self.buffered -= connection.buffered();
-        entry.state = State::Spared(Box::new(Identity::of(connection)));
-    }
-
-    /// Keeps a client's end that is not captured any more for as long as the server's; whether that was so.
-    fn follows_twin(&mut self, id: SocketId) -> bool {
-        let spared = matches!(self.table.get(id), Some(Entry { state: State::Spared(_), .. }));
-        let twin = self.twin_of(id).filter(|_| spared).and_then(|twin| self.table.used(twin));
-        let Some(used) = twin.filter(|twin| self.table.used(id).is_some_and(|used| used < *twin)) else { return false };
-        self.table.touch(id, used);
-        true
     }
 
     /// One end's view of a connection. The source's always waits: it is there before the destination's can be.
