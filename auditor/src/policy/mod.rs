@@ -287,12 +287,11 @@ fn outcome(exchange: &Exchange, procedure: Option<Procedure>, handshake: Option<
     let may_be_grpc = exchange.unknown.is_some() || exchange.request.is_none();
     let coded = may_be_grpc || matches!(procedure, Some(Procedure::Grpc | Procedure::GrpcWeb));
     let code = exchange.response.as_ref().filter(|_| coded).and_then(Response::grpc_status);
-    // In the body, or behind it, which was not seen: the status of the head says nothing of what became of the call.
-    let told_later = matches!(procedure, Some(Procedure::Grpc | Procedure::GrpcWeb | Procedure::ConnectStream));
+    let told_in_body = matches!(procedure, Some(Procedure::GrpcWeb | Procedure::ConnectStream));
     match (exchange.response.as_ref().map(|response| response.status), code) {
         (None, _) => Outcome::Unanswered,
         (Some(401 | 403 | 407), _) | (_, Some(7 | 16)) => Outcome::Refused,
-        (Some(100..=399), None) if told_later => Outcome::Unanswered,
+        (Some(100..=399), None) if told_in_body => Outcome::Unanswered,
         (Some(100..=399), None | Some(0)) => Outcome::Accepted,
         (Some(status), None) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
         (Some(_), _) => Outcome::Failed,
