@@ -25,7 +25,7 @@ use self::{
 use crate::process::{cargo, find, root, run, say};
 
 /// Emulated guests on a busy machine are slow; one that hangs must not hang the tests.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(8);
 
 /// The hooks that are tried alone; `init.sh` says the same.
 const HOOKS: [&str; 3] = ["cgroup", "fentry", "kprobe"];
