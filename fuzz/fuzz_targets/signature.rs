@@ -27,7 +27,7 @@ mod proof;
 mod shape;
 
 use claims::{Claims, Profile};
-use custom::CustomClaims;
+use custom::{CustomClaims, RecordedClaims};
 use kind::{Credential, CredentialKind};
 use proof::{Proof, Signature};
 

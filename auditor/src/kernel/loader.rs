@@ -1,4 +1,4 @@
-//! Loads and attaches the kernel programs of a hook. This module and those of [`super::hooks`] alone use aya; they decide nothing.
+//! Loads and attaches the kernel programs of a hook. This module and those of `kernel::hooks` alone use aya; they decide nothing.
 
 use std::{
     fmt,
