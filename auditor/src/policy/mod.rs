@@ -288,10 +288,12 @@ fn outcome(exchange: &Exchange, procedure: Option<Procedure>, handshake: Option<
     let coded = may_be_grpc || matches!(procedure, Some(Procedure::Grpc | Procedure::GrpcWeb));
     let code = exchange.response.as_ref().filter(|_| coded).and_then(Response::grpc_status);
     let told_in_body = matches!(procedure, Some(Procedure::GrpcWeb | Procedure::ConnectStream));
+    // What libraries write behind a body is not always seen: then it is not known what became of the call.
+    let unseen = told_in_body || procedure == Some(Procedure::Grpc) && handshake.is_some();
     match (exchange.response.as_ref().map(|response| response.status), code) {
         (None, _) => Outcome::Unanswered,
         (Some(401 | 403 | 407), _) | (_, Some(7 | 16)) => Outcome::Refused,
-        (Some(100..=399), None) if told_in_body => Outcome::Unanswered,
+        (Some(100..=399), None) if unseen => Outcome::Unanswered,
         (Some(100..=399), None | Some(0)) => Outcome::Accepted,
         (Some(status), None) if handshake.is_some_and(|handshake| handshake.refuses_inside(status)) => Outcome::Refused,
         (Some(_), _) => Outcome::Failed,
