@@ -1,15 +1,11 @@
-//! Read-only globals the loader fills in before the programs are loaded. The kernel freezes them, so the verifier sees
-//! constants and removes what they switch off.
+//! What the loader tells the packet programs.
+
+#[path = "constant.rs"]
+mod constant;
 
 use auditor_abi::layout::ABSENT;
-
-macro_rules! globals {
-    ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        pub static $name: u32 = $value;
-    )+};
-}
+use constant::globals;
+pub use constant::load;
 
 globals! {
     /// Bytes of a request head that are copied at most.
@@ -36,11 +32,4 @@ globals! {
     OFF_FILE_PRIVATE = ABSENT;
     OFF_SOCKET_FILE = ABSENT;
     OFF_SOCKET_SK = ABSENT;
-}
-
-/// The value the loader gave; volatile, or the compiler would fold the initialiser in.
-#[inline(always)]
-pub fn load(global: &'static u32) -> u32 {
-    // SAFETY: a reference to a static is valid and aligned.
-    unsafe { core::ptr::read_volatile(global) }
 }

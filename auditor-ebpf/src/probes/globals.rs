@@ -1,14 +1,11 @@
-//! Read-only globals the loader fills in before the programs are loaded.
+//! What the loader tells the probes on the kernel's functions.
+
+#[path = "../constant.rs"]
+mod constant;
 
 use auditor_abi::layout::ABSENT;
-
-macro_rules! globals {
-    ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {$(
-        $(#[$doc])*
-        #[unsafe(no_mangle)]
-        pub static $name: u32 = $value;
-    )+};
-}
+use constant::globals;
+pub use constant::load;
 
 globals! {
     /// Bytes of a request head that are copied at most.
@@ -55,11 +52,4 @@ globals! {
     OFF_ITER_IOV = ABSENT;
     OFF_ITER_SEGS = ABSENT;
     OFF_ITER_UBUF = ABSENT;
-}
-
-/// The value the loader gave; volatile, or the compiler would fold the initialiser in.
-#[inline(always)]
-pub fn load(global: &'static u32) -> u32 {
-    // SAFETY: a reference to a static is valid and aligned.
-    unsafe { core::ptr::read_volatile(global) }
 }
