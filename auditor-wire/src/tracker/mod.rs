@@ -31,6 +31,11 @@ use crate::tracker::view::{ConnectionView, View};
 /// How long an ended connection is remembered: its last segments may be sent again, its other end may report late.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The tracker's clock goes no further (the year 2262), whatever a recording says. Were it to reach the end of what a
+/// [`Timestamp`] holds, nothing could be due later than now any more, and what asks to be looked at again later would be
+/// looked at for ever.
+const LATEST: Timestamp = Timestamp(u64::MAX / 2);
+
 /// What the tracker holds and how much it may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracked {
@@ -179,7 +184,7 @@ impl Tracker {
 
     /// Time went on without a segment: what waited long enough comes out. Call it every few milliseconds of traffic time.
     pub fn advance(&mut self, now: Timestamp, deliver: &mut dyn FnMut(Observation)) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(LATEST));
         let now = self.now;
         while let Some(id) = self.twins.next_due(now) {
             self.release(id, now, deliver);

@@ -1,6 +1,7 @@
 //! Whatever the network does to the segments, the calls are the same; whatever the bytes are, nothing breaks.
 
 use auditor_wire::limits::Limits;
+use auditor_wire::segment::Timestamp;
 use auditor_wire::tracker::Tracker;
 use proptest::prelude::*;
 
@@ -214,5 +215,25 @@ proptest! {
         tracker.finish(&mut |_| {});
         let tracked = tracker.tracked();
         prop_assert_eq!((tracked.connections, tracked.buffered_bytes, tracked.held), (0, 0, 0));
+    }
+}
+
+/// A recording may say any time; the last one there is must not keep what is looked at again from ever being done.
+#[test]
+fn the_end_of_time_is_reached_and_passed() {
+    for hello in [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+    ] {
+        let mut talk = Talk::live(Some(1), Some(2));
+        let mut tracker = Tracker::new(Limits::default());
+        let packets = [talk.by_client(hello), talk.by_client(b"more")].concat();
+        for packet in packets.into_iter().map(|packet| Packet { time: u64::MAX, ..packet }) {
+            tracker.segment(&packet.segment(), &mut |_| {});
+            tracker.advance(Timestamp(u64::MAX), &mut |_| {});
+        }
+        tracker.finish(&mut |_| {});
+        assert_eq!(tracker.tracked().connections, 0);
     }
 }
