@@ -56,6 +56,18 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher + Default> Cache<K, V, S> {
         &mut self.slots[place].value
     }
 
+    /// What is known of a key, or what `new` makes of it.
+    pub(crate) fn get_or_insert_with(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
+        match self.places.get(&key) {
+            Some(place) => {
+                let slot = &mut self.slots[*place];
+                slot.used = true;
+                &mut slot.value
+            }
+            None => self.insert(key, new()),
+        }
+    }
+
     pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
         let slot = &mut self.slots[*self.places.get(key)?];
         slot.used = true;

@@ -76,6 +76,8 @@ impl Found<'_> {
         let wanted = &extractor.wanted_claims;
         let read = claims.as_ref().filter(|claims| claims.readable && !wanted.is_empty());
         let custom = read.and_then(|_| CustomClaims::read(secret, wanted)).map(Box::new);
+        // Most requests have one.
+        credentials.reserve_exact(usize::from(credentials.is_empty()));
         credentials.push(Credential {
             kind: *kind,
             carrier: carrier.clone(),

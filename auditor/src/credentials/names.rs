@@ -3,16 +3,26 @@
 /// Names longer than this are in no table.
 const LONGEST: usize = 64;
 
-/// Values by name. A lookup compares only with the names of the same length.
+/// Values by name. A lookup compares only with the names of the same length, and with none where no such name begins and ends alike: most
+/// names that come are in no table.
 #[derive(Clone, Debug)]
 pub(super) struct Names<T> {
-    by_length: Vec<Vec<(Box<[u8]>, T)>>,
+    by_length: Vec<Bucket<T>>,
+}
+
+/// Names of one length.
+#[derive(Clone, Debug)]
+struct Bucket<T> {
+    /// A bit for each [`edge`].
+    edges: u32,
+    names: Vec<(Box<[u8]>, T)>,
 }
 
 impl<T> Names<T> {
     /// An empty table.
     pub(super) fn new() -> Self {
-        Self { by_length: std::iter::repeat_with(Vec::new).take(LONGEST + 1).collect() }
+        let bucket = || Bucket { edges: 0, names: Vec::new() };
+        Self { by_length: std::iter::repeat_with(bucket).take(LONGEST + 1).collect() }
     }
 
     /// Adds a name unless it is there; names that are empty or too long are left out.
@@ -22,13 +32,44 @@ impl<T> Names<T> {
             && !name.is_empty()
             && !known
         {
-            bucket.push((name.as_bytes().into(), value));
+            bucket.edges |= edge(name.as_bytes());
+            bucket.names.push((name.as_bytes().into(), value));
         }
     }
 
     /// What is known under a name.
     pub(super) fn get(&self, name: &[u8]) -> Option<&T> {
         let bucket = self.by_length.get(name.len())?;
-        bucket.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        if bucket.edges & edge(name) == 0 {
+            return None;
+        }
+        bucket.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// A bit for the first and last byte of a name together, the same in both cases: a letter's case is in the sixth bit of ASCII.
+fn edge(name: &[u8]) -> u32 {
+    let sum = name.first().zip(name.last()).map_or(0, |(first, last)| first.wrapping_add(last.wrapping_mul(3)));
+    1 << (sum & 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case_and_no_others() {
+        let mut names = Names::new();
+        for name in ["x-api-key", "Authorization", "a", "dpop", "x_1"] {
+            names.add(name, name);
+        }
+        names.add("AUTHORIZATION", "not the first");
+        for name in ["x-api-key", "Authorization", "a", "dpop", "x_1"] {
+            let cases = [name.to_ascii_lowercase(), name.to_ascii_uppercase(), name.to_owned()];
+            assert!(cases.iter().all(|case| names.get(case.as_bytes()) == Some(&name)), "{name}");
+        }
+        for name in ["", "x-api-kez", "y-api-key", "authorisation", "X?1", "b", &"a".repeat(LONGEST + 1)] {
+            assert_eq!(names.get(name.as_bytes()), None, "{name}");
+        }
     }
 }

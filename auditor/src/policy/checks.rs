@@ -115,7 +115,7 @@ pub(super) fn credentials<'a>(call: &Call<'a>) -> Defects<'a> {
                 });
             }
             if call.in_clear {
-                let detail = || format!("{} in {carrier}, unencrypted between nodes", word(credential));
+                let detail = || [word(credential), " in ", carrier, ", unencrypted between nodes"].concat();
                 defects.add(PLAINTEXT_CREDENTIAL, severity(PLAINTEXT_CREDENTIAL), detail);
             }
         }

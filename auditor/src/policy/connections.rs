@@ -42,6 +42,9 @@ impl Authenticated {
         let negotiated = call.credentials.iter().any(|credential| {
             credential.kind == CredentialKind::Negotiate && &*credential.carrier == "header:authorization"
         });
+        if !asks && !negotiated {
+            return;
+        }
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in own_sockets(exchange) {
             let asked = asks || sockets.get(&socket).is_some();

@@ -14,34 +14,36 @@ const WORD_BYTES: usize = 16;
 
 /// The names in their order, in lower case, with commas between; `~` for each that is not shown, `...` for those past the 32nd.
 pub(super) fn header_names(head: &Head) -> Box<str> {
-    let mut out = Vec::with_capacity(256);
-    for (number, (name, _)) in head.headers().enumerate() {
+    let names = || head.headers().map(|(name, _)| name);
+    // Just as much as is needed where all are shown.
+    let mut out = String::with_capacity(names().take(NAMES).map(|name| name.len().min(NAME_BYTES) + 1).sum());
+    for (number, name) in names().enumerate() {
         if number > 0 {
-            out.push(b',');
+            out.push(',');
         }
         if number == NAMES {
-            out.extend_from_slice(b"...");
+            out.push_str("...");
             break;
         }
-        if is_shown(name) {
-            let begin = out.len();
-            out.extend_from_slice(name);
-            out[begin..].make_ascii_lowercase();
-        } else {
-            out.push(b'~');
+        match std::str::from_utf8(name) {
+            Ok(name) if is_shown(name.as_bytes()) => {
+                let begin = out.len();
+                out.push_str(name);
+                out[begin..].make_ascii_lowercase();
+            }
+            _ => out.push('~'),
         }
     }
-    // What is shown is ASCII.
-    String::from_utf8(out).unwrap_or_default().into_boxed_str()
+    out.into_boxed_str()
 }
 
 fn is_shown(name: &[u8]) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    !name.is_empty()
-        && name.len() <= NAME_BYTES
-        && name.iter().all(plain)
-        && name.split(|byte| matches!(byte, b'-' | b'_')).all(|word| word.len() <= WORD_BYTES)
-        && !is_token(name)
+    let mut word = 0;
+    let shown = name.iter().all(|byte| {
+        word = if matches!(byte, b'-' | b'_') { 0 } else { word + 1 };
+        (word == 0 || byte.is_ascii_alphanumeric()) && word <= WORD_BYTES
+    });
+    shown && (1..=NAME_BYTES).contains(&name.len()) && !is_token(name)
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ const PATH_BYTES: usize = 1024;
 /// left out. At most 12 segments are kept.
 #[must_use]
 pub fn route(path: &str) -> Box<str> {
-    let mut out = String::with_capacity(path.len().min(256));
+    // A placeholder is longer than the number it stands for.
+    let mut out = String::with_capacity(path.len().min(256) + "{token}".len());
     for (number, segment) in segments(path).enumerate() {
         if number > 0 {
             out.push('/');

@@ -159,9 +159,7 @@ impl CrossCall {
     /// A workload was called, in whatever way. Its number.
     pub(super) fn called(&mut self, destination: Option<&Arc<str>>, now: u32) -> Option<WorkloadId> {
         self.advance(now);
-        let id = self.workloads.note(destination?, self.now);
-        self.workloads.called(id, self.now);
-        Some(id)
+        Some(self.workloads.called(destination?, self.now))
     }
 
     /// Takes a call in, and says what it shows together with those before it.
@@ -309,8 +307,13 @@ fn new_edge(reach: Reach) -> Finding {
 
 /// A fingerprint as a number; `None` for one that is empty: there was nothing to hash.
 fn fingerprint(text: &str) -> Option<u64> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(u64::from);
-    (text.len() == 16).then(|| text.bytes().try_fold(0, |number, byte| Some(number << 4 | digit(byte)?)))?
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let digits: &[u8; 16] = text.as_bytes().try_into().ok()?;
+    digits.iter().try_fold(0, |number, byte| Some(number << 4 | u64::from(digit(*byte)?)))
 }
 
 /// Whether a credential stands for a workload, so that two workloads must not have it. Sessions and tokens stand for whoever

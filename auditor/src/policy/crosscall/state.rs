@@ -126,8 +126,7 @@ impl CrossCall {
         };
         for known in state.workloads {
             if let Some(id) = self.named(&known.name) {
-                self.workloads.called(id, past(known.called));
-                self.workloads.gateway(id, past(known.gateway));
+                self.workloads.restore(id, past(known.called), past(known.gateway));
             }
         }
         for known in state.credentials {

@@ -1,12 +1,12 @@
 //! The workloads that calls spoke of: a number each, and what is known of their part in calls.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{Held, REMEMBERED};
-use crate::{cache::Cache, hash::BuildMix};
+use crate::{
+    cache::Cache,
+    hash::{BuildMix, Keyed},
+};
 
 /// Workloads that are remembered. Their names may come from hostile processes.
 const LIMIT: usize = 16_384;
@@ -29,13 +29,13 @@ pub(super) struct Workload {
 
 #[derive(Debug)]
 pub(super) struct Workloads {
-    keys: RandomState,
+    keys: Keyed,
     known: Cache<WorkloadId, Workload, BuildMix>,
 }
 
 impl Workloads {
     pub(super) fn new() -> Self {
-        Self { keys: RandomState::new(), known: Cache::new(LIMIT) }
+        Self { keys: Keyed::new(), known: Cache::new(LIMIT) }
     }
 
     pub(super) fn held(&self) -> Held {
@@ -43,21 +43,30 @@ impl Workloads {
         Held { kind: "workloads", count: known.len(), limit: known.limit(), evicted: known.evicted() }
     }
 
+    /// A call of it or to it was seen.
     pub(super) fn note(&mut self, name: &Arc<str>, now: u32) -> WorkloadId {
-        let id = WorkloadId(self.keys.hash_one(&**name));
-        match self.known.get(&id) {
-            Some(known) => known.seen = now,
-            None => {
-                let workload = Workload { name: Arc::clone(name), seen: now, called: 0, gateway: 0 };
-                self.known.insert(id, workload);
-            }
-        }
+        self.noted(name, now).0
+    }
+
+    /// It was called.
+    pub(super) fn called(&mut self, name: &Arc<str>, now: u32) -> WorkloadId {
+        let (id, workload) = self.noted(name, now);
+        workload.called = now;
         id
     }
 
-    pub(super) fn called(&mut self, id: WorkloadId, now: u32) {
+    fn noted(&mut self, name: &Arc<str>, now: u32) -> (WorkloadId, &mut Workload) {
+        let id = WorkloadId(self.keys.hash_one(&**name));
+        let new = || Workload { name: Arc::clone(name), seen: now, called: 0, gateway: 0 };
+        let workload = self.known.get_or_insert_with(id, new);
+        workload.seen = now;
+        (id, workload)
+    }
+
+    /// It has these times from before.
+    pub(super) fn restore(&mut self, id: WorkloadId, called: u32, gateway: u32) {
         if let Some(known) = self.known.get(&id) {
-            known.called = now;
+            (known.called, known.gateway) = (called, gateway);
         }
     }
 

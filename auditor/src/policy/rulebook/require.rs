@@ -79,7 +79,7 @@ pub(super) struct Measured {
 
 /// Whether a claim is as the token has it: not cut, nothing in it replaced.
 pub(super) fn is_whole(claim: &str) -> bool {
-    claim.len() < CLAIM_BYTES && !claim.contains('\u{fffd}')
+    claim.len() < CLAIM_BYTES && (claim.is_ascii() || !claim.contains('\u{fffd}'))
 }
 
 /// What is known of a token's signature.
@@ -105,10 +105,14 @@ impl Require {
 
     /// Measures credentials that count as a proof; there is at least one. One that meets everything suffices: what is
     /// against the call is what is against the best.
-    pub(super) fn measure(&self, credentials: &[&Credential], complete: bool) -> Measured {
+    pub(super) fn measure<'a>(
+        &self,
+        credentials: impl Iterator<Item = &'a Credential> + Clone,
+        complete: bool,
+    ) -> Measured {
         let of_kind =
-            |credential: &&&Credential| self.proof.is_empty() || self.proof.iter().any(|kind| kind.is(credential));
-        let fitting = credentials.iter().filter(of_kind);
+            |credential: &&Credential| self.proof.is_empty() || self.proof.iter().any(|kind| kind.is(credential));
+        let fitting = credentials.clone().filter(of_kind);
         let measured = fitting.map(|credential| self.credential(credential));
         let best = measured.min_by_key(|measured| (measured.unmet.len(), measured.undecided.is_some()));
         let Some(best) = best else {
@@ -116,7 +120,7 @@ impl Require {
                 return Measured { unmet: Vec::new(), undecided: Some("not everything that proves was seen") };
             }
             let wanted: Vec<_> = self.proof.iter().map(|kind| kind.name()).collect();
-            let had = credentials.first().map_or("none", |credential| credential.kind.as_str());
+            let had = { credentials }.next().map_or("none", |credential| credential.kind.as_str());
             let detail = format!("{} is required; the call has {had}", wanted.join(" or "));
             return Measured { unmet: vec![Unmet { rule: POLICY_VIOLATION, detail }], undecided: None };
         };
@@ -195,7 +199,7 @@ fn one_of(wanted: &[Box<str>], had: &[Box<str>]) -> Option<bool> {
     if wanted.is_empty() {
         return Some(true);
     }
-    if had.iter().any(|had| is_whole(had) && wanted.contains(had)) {
+    if had.iter().any(|had| wanted.contains(had) && is_whole(had)) {
         return Some(true);
     }
     let is_cut = |had: &str| wanted.iter().any(|wanted| *shown_within(wanted, CLAIM_BYTES) == *had);
@@ -235,8 +239,7 @@ mod tests {
     }
 
     fn rules(require: &Require, credentials: &[Credential]) -> (Vec<&'static str>, bool) {
-        let credentials: Vec<&Credential> = credentials.iter().collect();
-        let measured = require.measure(&credentials, true);
+        let measured = require.measure(credentials.iter(), true);
         (measured.unmet.iter().map(|unmet| unmet.rule).collect(), measured.undecided.is_some())
     }
 
@@ -291,7 +294,7 @@ mod tests {
         (basic.kind, basic.claims) = (CredentialKind::Basic, None);
         let require = Require { proof: vec![ProofKind::Jwt, ProofKind::Mtls], ..Require::default() };
         assert_eq!(rules(&require, std::slice::from_ref(&basic)), (vec![POLICY_VIOLATION], false));
-        let measured = require.measure(&[&basic], false);
+        let measured = require.measure(std::iter::once(&basic), false);
         assert!(measured.unmet.is_empty() && measured.undecided.is_some());
         let any = Require { proof: vec![ProofKind::Any], ..Require::default() };
         assert_eq!(rules(&any, &[basic]), (vec![], false));

@@ -194,6 +194,12 @@ impl Rulebook {
     }
 }
 
+/// Credentials that are a proof to the callee.
+fn counting<'c>(call: &Call<'c>) -> impl Iterator<Item = &'c Credential> + Clone {
+    let (request, trusted_proxy) = (call.request, call.trusted_proxy);
+    call.credentials.iter().filter(move |credential| checks::counts(credential, request, trusted_proxy))
+}
+
 impl Route {
     fn callers(&self, source: &Party, policed: &mut Policed) -> Vec<Unmet> {
         if self.callers.is_empty() {
@@ -213,21 +219,14 @@ impl Route {
 
     /// A call without any credential is what `unauthenticated-call` is about, and nothing more is said of it here.
     fn proof(&self, call: &Call<'_>, policed: &mut Policed) -> Vec<Unmet> {
-        let credentials = self.counting(call);
-        if credentials.is_empty() {
+        let credentials = counting(call);
+        if credentials.clone().next().is_none() {
             return Vec::new();
         }
         let complete = call.unknown.is_none() && !(call.tls_unknown && self.require.takes_mtls());
-        let Measured { unmet, undecided } = self.require.measure(&credentials, complete);
+        let Measured { unmet, undecided } = self.require.measure(credentials, complete);
         policed.undecided = policed.undecided.or(undecided);
         unmet
-    }
-
-    fn counting<'c>(&self, call: &Call<'c>) -> Vec<&'c Credential> {
-        call.credentials
-            .iter()
-            .filter(|credential| checks::counts(credential, call.request, call.trusted_proxy))
-            .collect()
     }
 
     /// The condition; it holds where it holds for one of the tokens.
@@ -235,7 +234,7 @@ impl Route {
         /// Tokens for which it is evaluated.
         const TOKENS: usize = 4;
         let condition = self.when.as_ref()?;
-        let credentials = self.counting(call);
+        let credentials: Vec<_> = counting(call).collect();
         if credentials.is_empty() && call.unknown.is_none() && condition.asks_for_credential() {
             return None;
         }
