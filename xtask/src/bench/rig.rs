@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{http2, tls};
+use super::{http2, kernel, tls};
 use crate::process::{find, read};
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
@@ -243,19 +243,41 @@ impl Observer {
     /// # Errors
     /// When it does not answer.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        let text = self.get("/metrics")?;
+        self.counters_of(&self.get("/metrics")?)
+    }
+
+    fn counters_of(&self, metrics: &str) -> Result<Counters> {
         let (run_nanoseconds, runs) = program_runs(self.process.pid())?;
         Ok(Counters {
             exchanges: ["nginx", "nghttpd"]
                 .map(|server| format!("destination_workload=\"{server}\""))
-                .map(|server| sum_where(&text, "auditor_exchanges_total", &server))
+                .map(|server| sum_where(metrics, "auditor_exchanges_total", &server))
                 .iter()
                 .sum(),
-            lost: sum(&text, "auditor_capture_lost_total"),
-            records: sum(&text, "auditor_capture_records_total"),
+            lost: sum(metrics, "auditor_capture_lost_total"),
+            records: sum(metrics, "auditor_capture_records_total"),
             cpu_seconds: cpu_seconds(self.process.pid())?,
             run_nanoseconds,
             runs,
+        })
+    }
+
+    /// What it has judged and what it holds.
+    ///
+    /// # Errors
+    /// When it does not answer or the kernel does not let us look.
+    pub(crate) fn held(&self) -> Result<Held> {
+        let text = self.get("/metrics")?;
+        let entries = kernel::Held::by(self.process.pid())?.entries()?;
+        let right = |line: &&str| {
+            line.contains("destination_workload=\"nginx\"") && line.contains("verdict=\"unauthenticated\"")
+        };
+        let right: Vec<&str> = text.lines().filter(right).collect();
+        Ok(Held {
+            counters: self.counters_of(&text)?,
+            unauthenticated: sum(&right.join("\n"), "auditor_exchanges_total"),
+            connections: sum_where(&text, "auditor_tracked", "kind=\"connections\""),
+            entries: entries.values().filter_map(|count| u32::try_from(*count).ok()).map(f64::from).sum(),
         })
     }
 
@@ -304,6 +326,19 @@ impl Observer {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// What was judged and what is held at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// What is counted.
+    pub(crate) counters: Counters,
+    /// Exchanges with nginx that are `unauthenticated`, as all of the load are.
+    pub(crate) unauthenticated: f64,
+    /// Connections in memory.
+    pub(crate) connections: f64,
+    /// Entries of the auditor's hash tables in the kernel.
+    pub(crate) entries: f64,
 }
 
 /// What the auditor and the kernel count.
