@@ -17,8 +17,10 @@ const GET_MAP: libc::c_long = 14;
 const NEXT_PROGRAM: libc::c_long = 11;
 const NEXT_MAP: libc::c_long = 12;
 const NEXT_LINK: libc::c_long = 31;
-/// `BPF_MAP_TYPE_HASH`, `_PERCPU_HASH`, `_LRU_HASH` and `_LRU_PERCPU_HASH`: the maps whose entries come and go one by one.
-const HASHES: [u32; 4] = [1, 5, 9, 10];
+/// `BPF_MAP_TYPE_HASH` and `_PERCPU_HASH`: the maps whose entries come and go one by one.
+const HASHES: [u32; 2] = [1, 5];
+/// `BPF_MAP_TYPE_LRU_HASH` and `_LRU_PERCPU_HASH`: the same, which fill up and then forget what was used least lately.
+const FORGETTING: [u32; 2] = [9, 10];
 
 /// eBPF objects by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +31,15 @@ pub struct Held {
     pub links: HashSet<u32>,
     /// Maps.
     pub maps: HashSet<u32>,
+}
+
+/// What is in a hash table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries {
+    /// How many entries.
+    pub count: usize,
+    /// Once it is full it forgets the one used least lately: that it fills up is no leak.
+    pub forgets: bool,
 }
 
 impl Held {
@@ -77,7 +88,7 @@ impl Held {
     ///
     /// # Errors
     /// When the kernel does not let us look.
-    pub fn entries(&self) -> Result<BTreeMap<u32, usize>> {
+    pub fn entries(&self) -> Result<BTreeMap<u32, Entries>> {
         let mut counts = BTreeMap::new();
         for id in &self.maps {
             let Some(map) = open_map(*id)? else { continue };
@@ -86,8 +97,10 @@ impl Held {
                 let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
                 line.and_then(|value| value.trim().parse::<u32>().ok()).with_context(|| format!("no {name} in {text}"))
             };
-            if HASHES.contains(&field("map_type")?) {
-                counts.insert(*id, keys(&map, field("key_size")?, field("max_entries")?)?);
+            let kind = field("map_type")?;
+            let forgets = FORGETTING.contains(&kind);
+            if forgets || HASHES.contains(&kind) {
+                counts.insert(*id, Entries { count: keys(&map, field("key_size")?, field("max_entries")?)?, forgets });
             }
         }
         Ok(counts)

@@ -39,9 +39,9 @@ const TINY: &str = "256KiB";
 const SERVERS: [ServerKind; 3] = [ServerKind::Nginx, ServerKind::Python, BACKEND];
 const CLIENTS: [ClientKind; 4] = [ClientKind::Python, ClientKind::Go, ClientKind::Curl, ClientKind::Rust];
 
-fn rig(servers: &[ServerKind], clients: &[ClientKind]) -> Rig {
+fn rig(servers: &[ServerKind], clients: &[ClientKind]) -> Result<Rig> {
     let rust = Path::new(env!("CARGO_BIN_EXE_oracle-client"));
-    Rig::start(servers, clients, &LOOPBACK, None, rust).unwrap()
+    Rig::start(servers, clients, &LOOPBACK, None, rust)
 }
 
 /// Mixed calls of every client to every server. Those of two plans are on the same connections, one after the other.
@@ -62,13 +62,19 @@ fn lossy(rig: &Rig, connections: usize, calls: usize) -> Vec<Planned> {
 }
 
 /// Makes calls a few at a time, so that the smallest ring holds what comes of them.
-fn run_slowly(rig: &mut Rig, auditor: &mut Auditor, planned: &[Planned], answers: &mut HashMap<String, Answer>) {
+fn run_slowly(
+    rig: &mut Rig,
+    auditor: &mut Auditor,
+    planned: &[Planned],
+    answers: &mut HashMap<String, Answer>,
+) -> Result<()> {
     for calls in planned.chunks(8) {
-        let came = rig.run(calls).unwrap();
-        require_answers(calls, &came).unwrap();
+        let came = rig.run(calls)?;
+        require_answers(calls, &came)?;
         answers.extend(came);
-        auditor.wait_judging().unwrap();
+        auditor.wait_judging()?;
     }
+    Ok(())
 }
 
 /// Calls that were not judged, or as unknown.
@@ -77,19 +83,18 @@ fn unseen(comparison: &Comparison) -> usize {
 }
 
 /// Waits until a process is stopped (proc_pid_stat(5): the state is the field behind the name in brackets).
-fn wait_stopped(pid: u32) {
+fn wait_stopped(pid: u32) -> Result<()> {
     until("the process is stopped", || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')).then_some(()))
     })
-    .unwrap();
 }
 
-fn suspend(auditor: &Auditor, daemon: &Daemon) {
+fn suspend(auditor: &Auditor, daemon: &Daemon) -> Result<()> {
     auditor.signal(libc::SIGSTOP);
     daemon.signal(libc::SIGSTOP);
-    wait_stopped(auditor.pid());
-    wait_stopped(daemon.pid());
+    wait_stopped(auditor.pid())?;
+    wait_stopped(daemon.pid())
 }
 
 fn resume(auditor: &Auditor, daemon: &Daemon) {
@@ -108,8 +113,8 @@ fn wait_for<'a>(auditor: &mut Auditor, paths: impl IntoIterator<Item = &'a Strin
     });
 }
 
-fn lost(daemon: &Daemon) -> f64 {
-    daemon.sample("auditor_capture_lost_total", "reason=\"ring-full\"").unwrap()
+fn lost(daemon: &Daemon) -> Result<f64> {
+    daemon.sample("auditor_capture_lost_total", "reason=\"ring-full\"")
 }
 
 /// A path of its own. What is longer looks like a secret, and is not shown.
@@ -142,7 +147,7 @@ fn killed_it_leaves_no_program_link_map_or_pin() {
     freed.unwrap_or_else(|error| panic!("{error:#}: {left:?}"));
     assert_eq!(pins().unwrap(), before);
     // Nothing of it is in the way of the next one, which is stopped in good order.
-    let rig = rig(&[ServerKind::Python], &[]);
+    let rig = rig(&[ServerKind::Python], &[]).unwrap();
     let mut auditor = Auditor::watch(directory.path(), &[]).unwrap();
     let path = unique("/open");
     curl(&["--disable", "--silent", &format!("http://{}{path}", rig.servers()[0].sockets()[0])], "", None).unwrap();
@@ -153,16 +158,16 @@ fn killed_it_leaves_no_program_link_map_or_pin() {
 
 #[test]
 fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
-    let mut rig = rig(&SERVERS, &CLIENTS);
+    let mut rig = rig(&SERVERS, &CLIENTS).unwrap();
     let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let daemon = Daemon::start(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let mut answers = HashMap::new();
     let first = mixed(&rig, 2, 6).planned();
-    run_slowly(&mut rig, &mut auditor, &first, &mut answers);
+    run_slowly(&mut rig, &mut auditor, &first, &mut answers).unwrap();
     let records = || daemon.sample("auditor_capture_records_total", "ring").unwrap();
-    let (read_before, lost_before) = (records(), lost(&daemon));
+    let (read_before, lost_before) = (records(), lost(&daemon).unwrap());
 
-    suspend(&auditor, &daemon);
+    suspend(&auditor, &daemon).unwrap();
     let overrun = lossy(&rig, 2, 45);
     let came = rig.run(&overrun).unwrap();
     require_answers(&overrun, &came).unwrap();
@@ -171,13 +176,13 @@ fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
 
     auditor.wait_judging().unwrap();
     // Figures are brought up to date once a second.
-    let lost_then = until("the losses are told", || Ok(Some(lost(&daemon) - lost_before).filter(|lost| *lost > 0.0)));
+    let lost_then = until("the losses are told", || Ok(Some(lost(&daemon)? - lost_before).filter(|lost| *lost > 0.0)));
     let (lost_then, read) = (lost_then.unwrap(), records() - read_before);
     eprintln!("{} calls while suspended: {read} records held, {lost_then} lost", overrun.len());
     assert!(lost_then >= 9.0 * read, "{lost_then} records were lost and {read} held: less than ten rings full");
     // On the same connections, some of which have just lost records.
     let last = mixed(&rig, 2, 6).planned();
-    run_slowly(&mut rig, &mut auditor, &last, &mut answers);
+    run_slowly(&mut rig, &mut auditor, &last, &mut answers).unwrap();
     let planned = [first, overrun, last].concat();
     let comparison = compare(auditor, &rig, &planned, &answers).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
@@ -188,7 +193,7 @@ fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
 
 #[test]
 fn nothing_false_is_said_by_one_that_is_suspended_again_and_again() {
-    let mut rig = rig(&SERVERS, &CLIENTS);
+    let mut rig = rig(&SERVERS, &CLIENTS).unwrap();
     let auditor = Auditor::watch(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let daemon = Daemon::start(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let planned = lossy(&rig, 2, 40);
@@ -201,7 +206,7 @@ fn nothing_false_is_said_by_one_that_is_suspended_again_and_again() {
         });
         // It reads a little now and then, so that gaps are everywhere in the connections.
         while !done.load(Ordering::Relaxed) {
-            suspend(&auditor, &daemon);
+            suspend(&auditor, &daemon).unwrap();
             thread::sleep(Duration::from_millis(150));
             resume(&auditor, &daemon);
             thread::sleep(Duration::from_millis(20));
@@ -213,12 +218,12 @@ fn nothing_false_is_said_by_one_that_is_suspended_again_and_again() {
     let comparison = compare(auditor, &rig, &planned, &answers).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
     assert!(unseen(&comparison) > 0, "nothing was lost: the test tests nothing");
-    assert!(lost(&daemon) > 0.0);
+    assert!(lost(&daemon).unwrap() > 0.0);
 }
 
 #[test]
 fn held_to_one_processor_it_judges_every_call() {
-    let mut rig = rig(&SERVERS, &CLIENTS);
+    let mut rig = rig(&SERVERS, &CLIENTS).unwrap();
     let mut command = Auditor::command(&["--ring-bytes", AMPLE]).unwrap();
     // SAFETY: sched_setaffinity is async-signal-safe; the set is a plain value of the closure.
     unsafe {
@@ -243,7 +248,7 @@ fn held_to_one_processor_it_judges_every_call() {
 #[test]
 fn callers_in_cgroups_that_come_and_go_are_named_or_left_unnamed() {
     const ROUNDS: usize = 20;
-    let rig = rig(&[ServerKind::Python], &[]);
+    let rig = rig(&[ServerKind::Python], &[]).unwrap();
     let server = rig.servers()[0].sockets()[0];
     let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", AMPLE]).unwrap();
     let mut calls = Vec::new();
@@ -308,9 +313,9 @@ fn network_namespaces_that_come_and_go_leave_nothing_in_any_map() {
     let after = held.entries().unwrap();
     eprintln!("entries by map: {before:?} before, {after:?} after");
     assert!(!before.is_empty(), "no map of {held:?} is a hash table");
-    for (map, count) in &after {
+    for (map, entries) in &after {
         // Others on the machine use TLS libraries and sockets meanwhile; what leaks leaks with each round.
-        let grown = count.saturating_sub(before[map]);
+        let grown = entries.count.saturating_sub(before[map].count);
         assert!(grown < ROUNDS / 10, "map {map} has grown by {grown}");
     }
     let finished = auditor.stop().unwrap();

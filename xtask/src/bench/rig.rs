@@ -269,15 +269,21 @@ impl Observer {
     pub(crate) fn held(&self) -> Result<Held> {
         let text = self.get("/metrics")?;
         let entries = kernel::Held::by(self.process.pid())?.entries()?;
-        let right = |line: &&str| {
-            line.contains("destination_workload=\"nginx\"") && line.contains("verdict=\"unauthenticated\"")
+        let count = |forgets| {
+            let tables = entries.values().filter(|table| table.forgets == forgets);
+            tables.filter_map(|table| u32::try_from(table.count).ok()).map(f64::from).sum()
         };
-        let right: Vec<&str> = text.lines().filter(right).collect();
+        let of = |verdict: &str| {
+            let lines = text.lines().filter(|line| line.contains("destination_workload=\"nginx\""));
+            lines.filter(|line| line.contains(verdict)).collect::<Vec<_>>().join("\n")
+        };
         Ok(Held {
             counters: self.counters_of(&text)?,
-            unauthenticated: sum(&right.join("\n"), "auditor_exchanges_total"),
+            unauthenticated: sum(&of("verdict=\"unauthenticated\""), "auditor_exchanges_total"),
             connections: sum_where(&text, "auditor_tracked", "kind=\"connections\""),
-            entries: entries.values().filter_map(|count| u32::try_from(*count).ok()).map(f64::from).sum(),
+            unknown: sum(&of("verdict=\"unknown\""), "auditor_exchanges_total"),
+            entries: count(false),
+            forgetting: count(true),
         })
     }
 
@@ -337,8 +343,12 @@ pub(crate) struct Held {
     pub(crate) unauthenticated: f64,
     /// Connections in memory.
     pub(crate) connections: f64,
+    /// Exchanges with nginx that are `unknown`: something of them was lost.
+    pub(crate) unknown: f64,
     /// Entries of the auditor's hash tables in the kernel.
     pub(crate) entries: f64,
+    /// Those of its tables that fill up and then forget.
+    pub(crate) forgetting: f64,
 }
 
 /// What the auditor and the kernel count.
