@@ -274,14 +274,17 @@ impl Observer {
             tables.filter_map(|table| u32::try_from(table.count).ok()).map(f64::from).sum()
         };
         let of = |verdict: &str| {
-            let lines = text.lines().filter(|line| line.contains("destination_workload=\"nginx\""));
-            lines.filter(|line| line.contains(verdict)).collect::<Vec<_>>().join("\n")
+            // Others on the machine may call an nginx, too.
+            let ends = ["source_workload=\"h2load\"", "destination_workload=\"nginx\"", verdict];
+            let lines = text.lines().filter(|line| ends.iter().all(|label| line.contains(label)));
+            sum(&lines.collect::<Vec<_>>().join("\n"), "auditor_exchanges_total")
         };
         Ok(Held {
             counters: self.counters_of(&text)?,
-            unauthenticated: sum(&of("verdict=\"unauthenticated\""), "auditor_exchanges_total"),
+            judged: of(""),
+            unauthenticated: of("verdict=\"unauthenticated\""),
             connections: sum_where(&text, "auditor_tracked", "kind=\"connections\""),
-            unknown: sum(&of("verdict=\"unknown\""), "auditor_exchanges_total"),
+            unknown: of("verdict=\"unknown\""),
             entries: count(false),
             forgetting: count(true),
         })
@@ -339,11 +342,13 @@ impl Observer {
 pub(crate) struct Held {
     /// What is counted.
     pub(crate) counters: Counters,
-    /// Exchanges with nginx that are `unauthenticated`, as all of the load are.
+    /// Exchanges of h2load with nginx.
+    pub(crate) judged: f64,
+    /// Those of them that are `unauthenticated`, as all of the load are.
     pub(crate) unauthenticated: f64,
     /// Connections in memory.
     pub(crate) connections: f64,
-    /// Exchanges with nginx that are `unknown`: something of them was lost.
+    /// Those that are `unknown`: something of them was lost.
     pub(crate) unknown: f64,
     /// Entries of the auditor's hash tables in the kernel.
     pub(crate) entries: f64,

@@ -176,9 +176,9 @@ fn sample(observer: &Observer, start: Instant, made: f64) -> Result<Sample> {
     Ok(Sample {
         seconds: start.elapsed().as_secs_f64(),
         made,
-        judged: held.counters.exchanges,
+        judged: held.judged,
         unknown: held.unknown,
-        wrong: held.counters.exchanges - held.unauthenticated - held.unknown,
+        wrong: held.judged - held.unauthenticated - held.unknown,
         lost: held.counters.lost,
         cpu_seconds: held.counters.cpu_seconds,
         resident: observer.resident_mebibytes()?,
