@@ -35,6 +35,7 @@ use crate::{
     attribution::{Attributed, Attributor, network::InternalNetworks},
     capture::{
         Capture, CaptureError, Counts, Status,
+        clock::corrected,
         recording::{Recorded, Recorder, Recording, RecordingFile},
     },
     judgement::{Judgement, Party},
@@ -77,6 +78,8 @@ struct BehindTracker {
     attributor: Attributor,
     /// The auditor's own process, whose traffic is left out.
     own_pid: Option<u32>,
+    /// What is added to the times of segments in what is said of them: see [`Capture::clock_correction`].
+    clock_correction: i64,
     recorder: Option<(Recorder, Queue<Vec<u8>>)>,
     judge: Judge,
     policy: Option<PolicyKeeper>,
@@ -117,7 +120,15 @@ impl Pipeline {
     /// Joins the stages.
     #[must_use]
     pub fn new(tracker: Tracker, attributor: Attributor, judge: Judge, outputs: Outputs) -> Self {
-        let behind = BehindTracker { attributor, own_pid: None, recorder: None, judge, policy: None, outputs };
+        let behind = BehindTracker {
+            attributor,
+            own_pid: None,
+            clock_correction: 0,
+            recorder: None,
+            judge,
+            policy: None,
+            outputs,
+        };
         Self { tracker, behind, clock: TrafficClock::default(), taken: 0 }
     }
 
@@ -236,6 +247,7 @@ impl Pipeline {
 
     fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
         let Self { tracker, behind, clock, taken } = self;
+        behind.clock_correction = capture.clock_correction();
         let status = capture.drain(&mut |segment| {
             *taken += 1;
             clock.segment(segment);
@@ -285,7 +297,8 @@ impl BehindTracker {
     fn observation(&mut self, observation: Observation) {
         match observation {
             Observation::Exchange(exchange) => {
-                let call = self.attributor.exchange(*exchange);
+                let mut call = self.attributor.exchange(*exchange);
+                call.observed.time = corrected(call.observed.time, self.clock_correction);
                 if self.is_own(&call) {
                     return;
                 }
@@ -301,7 +314,8 @@ impl BehindTracker {
                 self.put_out(judgement);
             }
             Observation::Connection(connection) => {
-                let connection = self.attributor.connection(*connection);
+                let mut connection = self.attributor.connection(*connection);
+                connection.observed.time = corrected(connection.observed.time, self.clock_correction);
                 if self.is_own(&connection) {
                     return;
                 }

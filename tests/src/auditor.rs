@@ -63,8 +63,16 @@ impl Auditor {
     /// # Errors
     /// When it does not come up; with what it wrote to standard error.
     pub fn watch(directory: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::watch_with(Self::command(arguments)?, directory)
+    }
+
+    /// The same with a command line that was made before.
+    ///
+    /// # Errors
+    /// As [`Self::watch`].
+    pub fn watch_with(command: Command, directory: &Path) -> Result<Self> {
         let probe = Probe::start()?;
-        Self::start(Self::command(arguments)?, directory, probe.address.port(), || probe.call())
+        Self::start(command, directory, probe.address.port(), || probe.call())
     }
 
     /// The command line of `auditor watch --output jsonl` with further arguments.
@@ -95,6 +103,11 @@ impl Auditor {
         self.process.pid()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
     /// What it wrote to standard error so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -115,6 +128,15 @@ impl Auditor {
             }
         }
         Ok(())
+    }
+
+    /// Waits until it judges a call that is made now; until then calls are made again.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_judging(&mut self) -> Result<()> {
+        let probe = Probe::start()?;
+        self.wait_attached(probe.address.port(), || probe.call())
     }
 
     /// Waits until it says that it reads the TLS libraries in these files, each told by a part of its path; it must log at level
@@ -218,6 +240,26 @@ impl Daemon {
         get(self.endpoint, path)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Sum of the samples of a metric of which the line holds `label`.
+    ///
+    /// # Errors
+    /// When the connection fails or there is no such sample.
+    pub fn sample(&self, metric: &str, label: &str) -> Result<f64> {
+        let text = self.get("/metrics")?;
+        let samples = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(metric))
+            .filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
+        let values: Vec<f64> = samples.filter_map(|rest| rest.rsplit(' ').next()?.parse().ok()).collect();
+        ensure!(!values.is_empty(), "no {metric} with {label} in\n{text}");
+        Ok(values.iter().sum())
+    }
+
     /// Ends it without a chance to do anything more.
     ///
     /// # Errors
@@ -286,8 +328,12 @@ impl Probe {
     }
 }
 
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    // The probe's request comes in one piece.
+/// Answers one small request with 200 and ends the connection.
+///
+/// # Errors
+/// When the connection fails.
+pub fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    // The request comes in one piece.
     if stream.read(&mut [0; 1024])? == 0 {
         return Ok(());
     }

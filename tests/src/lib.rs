@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod http1;
 pub mod issuer;
 pub mod kernel;
+pub mod loopback;
 pub mod namespace;
 pub mod node;
 pub mod oneshot;

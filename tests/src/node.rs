@@ -36,7 +36,28 @@ pub struct Node {
 
 /// A cgroup, removed when dropped.
 #[derive(Debug)]
-struct Cgroup(PathBuf);
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes one of this name, which must be new, below the root of cgroup2.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(name: &str) -> Result<Self> {
+        let path = cgroup_mounts()?.first().context("no cgroup2 is mounted")?.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Its file `cgroup.procs`, to write process ids to.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn members(&self) -> Result<File> {
+        let members = self.0.join("cgroup.procs");
+        OpenOptions::new().write(true).open(&members).with_context(|| members.display().to_string())
+    }
+}
 
 impl Node {
     /// Makes it.
@@ -46,12 +67,8 @@ impl Node {
     pub fn create() -> Result<Self> {
         let mounts = cgroup_mounts()?;
         let pair = Pair::create()?;
-        let cgroup = mounts.first().context("no cgroup2 is mounted")?.join(format!("auditor-node-{}", id()));
-        fs::create_dir(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
-        let cgroup = Cgroup(cgroup);
-        let members = cgroup.0.join("cgroup.procs");
-        let members = OpenOptions::new().write(true).open(&members).with_context(|| members.display().to_string())?;
-        let inside = pair.server.in_cgroup(members);
+        let cgroup = Cgroup::create(&format!("auditor-node-{}", id()))?;
+        let inside = pair.server.in_cgroup(cgroup.members()?);
         let (first, processes) = first_process()?;
         Ok(Self { pair, inside, _cgroup: cgroup, mounts, processes, first })
     }

@@ -77,6 +77,11 @@ enum Verb {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// Runs calls over connections that come and go for long, and says whether what the auditor holds stays flat
+    Soak {
+        #[command(flatten)]
+        options: bench::soak::Options,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,6 +101,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build { release } => build(release),
         Verb::Demo { policy } => demo::run_demo(policy),
         Verb::Bench { options } => bench::run_bench(options),
+        Verb::Soak { options } => bench::soak::run_soak(options),
         Verb::Lint => test::lint(),
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),

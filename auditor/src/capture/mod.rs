@@ -1,5 +1,6 @@
 //! Capture sources: the live ring, a capture file, a recorded ring. All deliver [`Segment`]s.
 
+pub mod clock;
 pub mod open;
 pub mod pcap;
 pub mod record;
@@ -42,6 +43,12 @@ pub trait Capture {
     /// Nothing more is wanted of a socket: what it would tell, another tells. A source may go on; one that does not says so by a
     /// segment that is `muted`.
     fn spare(&mut self, _socket: SocketId) {}
+
+    /// What has to be added to the times of segments, nanoseconds, to get what the wall clock says: it may have been set since the
+    /// source began, and they do not follow it. 0 where they are those of a file.
+    fn clock_correction(&self) -> i64 {
+        0
+    }
 
     /// What the source has counted since it began.
     fn counts(&mut self) -> Counts;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use auditor_wire::segment::{Segment, SocketId};
-use rustix::time::{ClockId, clock_gettime};
 
-use super::{Capture, CaptureError, Counts, Status, record::decode};
+use super::{Capture, CaptureError, Counts, Status, clock, record::decode};
 use crate::kernel::loader::{Programs, Ring};
 
 /// Records delivered in one call at most, so that the caller gets to its other work.
@@ -24,10 +23,10 @@ impl RingSource {
     /// A source over loaded and attached programs.
     #[must_use]
     pub fn new(programs: Programs, ring: Ring) -> Self {
-        Self { ring, programs, epoch_offset_ns: epoch_offset_ns(), delivered: 0, undecodable: 0 }
+        Self { ring, programs, epoch_offset_ns: clock::steady_offset_ns(), delivered: 0, undecodable: 0 }
     }
 
-    /// What brings the programs' clock to the Unix epoch, as for the last segments.
+    /// What brings the programs' clock to that of segments.
     #[must_use]
     pub fn epoch_offset_ns(&self) -> u64 {
         self.epoch_offset_ns
@@ -42,11 +41,7 @@ impl RingSource {
 impl Capture for RingSource {
     fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
         for _ in 0..BATCH {
-            let Some(record) = self.ring.next_record() else {
-                // The clock may have been set since; records are milliseconds old at most.
-                self.epoch_offset_ns = epoch_offset_ns();
-                return Ok(Status::Idle);
-            };
+            let Some(record) = self.ring.next_record() else { return Ok(Status::Idle) };
             match decode(&record, self.epoch_offset_ns) {
                 Ok(segments) => {
                     self.delivered += 1;
@@ -62,6 +57,10 @@ impl Capture for RingSource {
         self.programs.spare(socket);
     }
 
+    fn clock_correction(&self) -> i64 {
+        clock::correction_ns()
+    }
+
     fn counts(&mut self) -> Counts {
         // A map that cannot be read any more means the counts end here, not the capture.
         let mut lost = self.programs.losses().unwrap_or_default();
@@ -72,13 +71,4 @@ impl Capture for RingSource {
     fn program_times(&mut self) -> Vec<(&'static str, Duration)> {
         self.programs.run_times().into_iter().map(|run| (run.program, run.total)).collect()
     }
-}
-
-/// What brings `CLOCK_MONOTONIC`, the programs' clock, to the Unix epoch.
-pub(super) fn epoch_offset_ns() -> u64 {
-    let nanoseconds = |clock| {
-        let time = clock_gettime(clock);
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
-    };
-    nanoseconds(ClockId::Realtime).wrapping_sub(nanoseconds(ClockId::Monotonic))
 }

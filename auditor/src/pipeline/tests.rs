@@ -194,6 +194,58 @@ fn the_clock_of_the_traffic_goes_on_without_traffic() {
     assert!(clock.now() >= Timestamp(first.0 + 2_000_000));
 }
 
+/// A source beside which the wall clock has been set.
+struct Set {
+    packets: PcapFile,
+    correction: i64,
+}
+
+const HOUR: i64 = 3_600_000_000_000;
+
+impl Capture for Set {
+    fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
+        self.packets.drain(deliver)
+    }
+
+    fn clock_correction(&self) -> i64 {
+        self.correction
+    }
+
+    fn counts(&mut self) -> Counts {
+        self.packets.counts()
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_moves_the_times_of_records_and_nothing_else() {
+    let name = "nginx-curl.pcapng";
+    let records = |correction| {
+        let collected = Collected::default();
+        let mut pipeline = joined(Outputs::new().with_writer(collected.clone(), WhenFull::Wait).expect("a thread"));
+        let file = File::open(Path::new(CAPTURES).join(name)).expect("there");
+        let packets = PcapFile::new(name, Box::new(BufReader::new(file))).expect("a capture");
+        let mut source = Source::Segments("pcap", Box::new(Set { packets, correction }));
+        pipeline.run(&mut source, &control(&NEVER)).expect("whole");
+        assert!(pipeline.finish(&mut source).output_error.is_none());
+        std::mem::take(&mut *collected.0.lock().expect("not poisoned"))
+    };
+    let right = records(0);
+    assert!(!right.is_empty());
+    for correction in [-HOUR, 2 * HOUR] {
+        let set = records(correction);
+        assert_eq!(set.len(), right.len());
+        for (mut set, right) in set.into_iter().zip(&right) {
+            let time = |record: &serde_json::Value| {
+                record["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok()).expect("a time")
+            };
+            let moved = time(&set).as_nanosecond() - time(right).as_nanosecond();
+            assert_eq!(moved, i128::from(correction));
+            set["time"] = right["time"].clone();
+            assert_eq!(&set, right);
+        }
+    }
+}
+
 /// A sink whose receiver never answers: it is stuck with the first item it is given.
 struct Stuck(std::sync::mpsc::Receiver<()>);
 

@@ -148,6 +148,10 @@ impl Capture for PlaintextSource {
         counted.into_iter().map(|((library, covered), files)| (library.as_str(), covered, files)).collect()
     }
 
+    fn clock_correction(&self) -> i64 {
+        self.packets.clock_correction()
+    }
+
     fn counts(&mut self) -> Counts {
         let mut counts = self.packets.counts();
         counts.delivered += self.delivered;

@@ -3,7 +3,11 @@
 
 mod criterion;
 mod http2;
+#[expect(dead_code, unreachable_pub, reason = "the tests' own: here only what a process holds is asked for")]
+#[path = "../../../tests/src/kernel.rs"]
+mod kernel;
 mod rig;
+pub(crate) mod soak;
 mod table;
 mod tls;
 

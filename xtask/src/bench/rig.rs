@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{http2, tls};
+use super::{http2, kernel, tls};
 use crate::process::{find, read};
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
@@ -243,19 +243,50 @@ impl Observer {
     /// # Errors
     /// When it does not answer.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        let text = self.get("/metrics")?;
+        self.counters_of(&self.get("/metrics")?)
+    }
+
+    fn counters_of(&self, metrics: &str) -> Result<Counters> {
         let (run_nanoseconds, runs) = program_runs(self.process.pid())?;
         Ok(Counters {
             exchanges: ["nginx", "nghttpd"]
                 .map(|server| format!("destination_workload=\"{server}\""))
-                .map(|server| sum_where(&text, "auditor_exchanges_total", &server))
+                .map(|server| sum_where(metrics, "auditor_exchanges_total", &server))
                 .iter()
                 .sum(),
-            lost: sum(&text, "auditor_capture_lost_total"),
-            records: sum(&text, "auditor_capture_records_total"),
+            lost: sum(metrics, "auditor_capture_lost_total"),
+            records: sum(metrics, "auditor_capture_records_total"),
             cpu_seconds: cpu_seconds(self.process.pid())?,
             run_nanoseconds,
             runs,
+        })
+    }
+
+    /// What it has judged and what it holds.
+    ///
+    /// # Errors
+    /// When it does not answer or the kernel does not let us look.
+    pub(crate) fn held(&self) -> Result<Held> {
+        let text = self.get("/metrics")?;
+        let entries = kernel::Held::by(self.process.pid())?.entries()?;
+        let count = |forgets| {
+            let tables = entries.values().filter(|table| table.forgets == forgets);
+            tables.filter_map(|table| u32::try_from(table.count).ok()).map(f64::from).sum()
+        };
+        let of = |verdict: &str| {
+            // Others on the machine may call an nginx, too.
+            let ends = ["source_workload=\"h2load\"", "destination_workload=\"nginx\"", verdict];
+            let lines = text.lines().filter(|line| ends.iter().all(|label| line.contains(label)));
+            sum(&lines.collect::<Vec<_>>().join("\n"), "auditor_exchanges_total")
+        };
+        Ok(Held {
+            counters: self.counters_of(&text)?,
+            judged: of(""),
+            unauthenticated: of("verdict=\"unauthenticated\""),
+            connections: sum_where(&text, "auditor_tracked", "kind=\"connections\""),
+            unknown: of("verdict=\"unknown\""),
+            entries: count(false),
+            forgetting: count(true),
         })
     }
 
@@ -304,6 +335,25 @@ impl Observer {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// What was judged and what is held at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// What is counted.
+    pub(crate) counters: Counters,
+    /// Exchanges of h2load with nginx.
+    pub(crate) judged: f64,
+    /// Those of them that are `unauthenticated`, as all of the load are.
+    pub(crate) unauthenticated: f64,
+    /// Connections in memory.
+    pub(crate) connections: f64,
+    /// Those that are `unknown`: something of them was lost.
+    pub(crate) unknown: f64,
+    /// Entries of the auditor's hash tables in the kernel.
+    pub(crate) entries: f64,
+    /// Those of its tables that fill up and then forget.
+    pub(crate) forgetting: f64,
 }
 
 /// What the auditor and the kernel count.

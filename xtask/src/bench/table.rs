@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use super::{Options, criterion::Part};
 use crate::process::read;
 
-const BEGIN: &str = "<!-- measured: begin (written by `cargo xtask bench`) -->";
-const END: &str = "<!-- measured: end -->";
+/// What stands between these is written by this.
+const MARKERS: [&str; 2] = ["<!-- measured: begin (written by `cargo xtask bench`) -->", "<!-- measured: end -->"];
 
 /// A figure, its spread and its target.
 #[derive(Clone, Debug)]
@@ -115,15 +115,16 @@ fn aligned(lines: &[[String; 4]]) -> String {
 pub(crate) fn write(file: &Path, rows: &[Row], parts: &[Part], options: Options) -> Result<()> {
     let document = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let section = markdown(rows, parts, options)?;
-    let document = replace_section(&document, &section)
-        .with_context(|| format!("{} lacks the markers {BEGIN:?} and {END:?}", file.display()))?;
+    let document = replace_section(&document, MARKERS, &section)
+        .with_context(|| format!("{} lacks the markers {MARKERS:?}", file.display()))?;
     fs::write(file, document).with_context(|| file.display().to_string())
 }
 
-fn replace_section(document: &str, section: &str) -> Option<String> {
-    let (head, rest) = document.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n{section}\n{END}{tail}"))
+/// The document with another section between two markers; `None` when it lacks one.
+pub(crate) fn replace_section(document: &str, [begin, end]: [&str; 2], section: &str) -> Option<String> {
+    let (head, rest) = document.split_once(begin)?;
+    let (_, tail) = rest.split_once(end)?;
+    Some(format!("{head}{begin}\n{section}\n{end}{tail}"))
 }
 
 fn markdown(rows: &[Row], parts: &[Part], options: Options) -> Result<String> {
@@ -146,7 +147,10 @@ fn markdown(rows: &[Row], parts: &[Part], options: Options) -> Result<String> {
 }
 
 /// Processor, kernel and compiler of this run.
-fn machine() -> Result<String> {
+///
+/// # Errors
+/// When they cannot be asked.
+pub(crate) fn machine() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
         .lines()
@@ -173,10 +177,11 @@ mod tests {
 
     #[test]
     fn only_what_stands_between_the_markers_is_replaced() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let replaced = replace_section(&document, "new").expect("both markers are there");
-        assert_eq!(replaced, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(replace_section("no markers", "new"), None);
+        let [begin, end] = MARKERS;
+        let document = format!("before\n{begin}\nold\n{end}\nafter\n");
+        let replaced = replace_section(&document, MARKERS, "new").expect("both markers are there");
+        assert_eq!(replaced, format!("before\n{begin}\nnew\n{end}\nafter\n"));
+        assert_eq!(replace_section("no markers", MARKERS, "new"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use auditor_wire::{
 use zeroize::Zeroizing;
 
 use self::record::{Record, decode, used};
-use super::{Capture, CaptureError, Counts, Status, ring::epoch_offset_ns};
+use super::{Capture, CaptureError, Counts, Status, clock::steady_offset_ns};
 use crate::{
     cache::Cache,
     kernel::{loader::Ring, syscalls::ExitProgram},
@@ -101,7 +101,7 @@ impl SyscallSource {
 
     /// Delivers what waited. What came meanwhile has not been looked for: there may be more.
     fn deliver(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Status {
-        let offset_ns = epoch_offset_ns();
+        let offset_ns = steady_offset_ns();
         for bytes in std::mem::take(&mut self.waiting) {
             if let Ok(record) = decode(&bytes, offset_ns) {
                 self.record(&record, deliver);
@@ -154,6 +154,10 @@ impl Capture for SyscallSource {
 
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
         self.packets.tls_libraries()
+    }
+
+    fn clock_correction(&self) -> i64 {
+        self.packets.clock_correction()
     }
 
     fn counts(&mut self) -> Counts {
