@@ -8,6 +8,7 @@ mod canary_sinks;
 #[path = "../../src/certificates/sample.rs"]
 mod certificates;
 mod connections;
+mod every_rule;
 mod extraction;
 mod http2;
 mod inside_tls;
