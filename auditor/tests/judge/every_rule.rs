@@ -8,7 +8,7 @@ use crate::{
     across,
     calls::{NOW, call},
     certificates::{Authority, DAY, Wanted},
-    judge, judged, policy_file,
+    judged, policy_file,
     proofs::{self, proof},
     rules::{OK, REFUSED, bearer, get, local, timed},
     tls, unix,

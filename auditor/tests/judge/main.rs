@@ -13,6 +13,7 @@ mod extraction;
 mod http2;
 mod inside_tls;
 mod policy_file;
+mod policy_input;
 mod policy_text;
 mod proofs;
 mod recorded_claims;
