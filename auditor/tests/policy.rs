@@ -22,7 +22,7 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Checks the text of a policy; what is said without the directory in front.
-fn check(text: &str) -> (i32, String, String) {
+fn check(text: impl AsRef<[u8]>) -> (i32, String, String) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("policy.yaml");
     fs::write(&file, text).expect("written");
@@ -118,6 +118,79 @@ const BROKEN: [(&str, &str); 25] = [
         ":6:13: reason: is blank; write a text",
     ),
 ];
+
+/// Files that are no policy by their form, and what is said of each behind the file's name.
+const MISSHAPEN: [(&[u8], &str); 22] = [
+    (b"", ": there is no version; write `version: 1`"),
+    (b"# nothing\n", ": there is no version; write `version: 1`"),
+    (b"version: 1\nroutes:\n\t- name: a\n", ":3:2: a tab stands where YAML takes blanks alone; indent with blanks"),
+    (b"version: 1\nroutes:\n  - name: a\n\t  severity: low\n", ":3:11: a tab stands"),
+    (b"version: 1\nroutes:\n  - name: a\n   severity: low\n", ":4:4: this line stands further left or right"),
+    (b"version: 1\nversion: 1\n", ":2:1: the key `version` is there twice; keep one of them"),
+    (b"version: 1\nroutes:\n  - name: a\n    name: b\n", ":4:5: the key `name` is there twice; keep one of them"),
+    (b"version: 1\nroutes: {a: b}\n", ":2:9: a list is expected here; write it as `[one, two]`"),
+    (b"version: 1\nroutes:\n  - a\n", ":3:5: keys with their values are expected here; write `key: value`"),
+    (b"version: 1\nroutes:\n  - name: [a]\n", ":3:11: one text is expected here, and this is a list or has keys; "),
+    (b"version: 1\nroutes:\n  - name: a\n    require: {verified: maybe}\n", ":4:25: this is neither true nor false; "),
+    (b"version: 1\nroutes:\n  - name: a\n    callers: [*]\n", ":4:"),
+    (b"version: 1\nroutes: *all\n", ":2:9: there is no anchor of this name; write out what"),
+    (b"version: 1\nroutes: &all\n  - *all\n", ":3:5: an anchor stands inside of itself; write out"),
+    (
+        b"version: 1\nroutes:\n  - &a {name: a}\n  - {<<: *a}\n",
+        ":4:6: merge keys (`<<`) are not taken; write the keys out",
+    ),
+    (b"version: 1\n---\nversion: 1\n", ":2:1: there is more than one YAML document; remove the lines"),
+    (b"version: 1\nroutes:\n  - name: \"a\n", ":4:1: a quote is opened and not closed"),
+    (b"\xff\xfev\0e\0r\0s\0", ": is not UTF-8 text (at byte 0); save it as UTF-8"),
+    (b"\x7fELF\x02\x01\x01\0\0", ":1:1: unexpected character"),
+    (b"version: 1\nroutes:\n  - name: a\n    when: ''\n", ":4:12: when: the expression is empty; write one"),
+    (
+        b"version: 1\nroutes:\n  - name: a\n    when: (request.method == 'GET'\n",
+        ":4:35: when: the expression ends too early; ",
+    ),
+    (
+        b"version: 1\nroutes:\n  - name: a\n    when: request.method == 'GET\n",
+        ":4:29: when: the expression cannot be read from '",
+    ),
+];
+
+#[test]
+fn files_of_another_form_are_told_what_to_write() {
+    for (bytes, expected) in MISSHAPEN {
+        let (code, stdout, said) = check(bytes);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{said}");
+        assert!(said.starts_with(expected), "{}expected {expected}\nactual   {said}", String::from_utf8_lossy(bytes));
+        assert!(said.contains("; ") && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// A chain of anchors, each nine times the one before it.
+fn bomb(anchors: usize) -> String {
+    let mut text = String::from("version: 1\nroutes:\n  - name: a\n    callers: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for at in 1..=anchors {
+        text += &format!("  - name: a{at}\n    callers: &a{at} [{}]\n", vec![format!("*a{}", at - 1); 9].join(", "));
+    }
+    text
+}
+
+#[test]
+fn what_is_no_file_to_be_read_is_refused_without_waiting() {
+    let (code, _, said) = check(bomb(9));
+    assert!(code == 2 && said.contains("; ") && said.len() < 300, "{said}");
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipe = directory.path().join("policy.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a named pipe");
+    // Nobody writes to it.
+    for (path, expected) in [
+        (pipe.as_path(), "policy.yaml: there is no version; write `version: 1`"),
+        (directory.path(), ": is a directory; name a YAML file"),
+        (Path::new("/dev/zero"), "/dev/zero: is larger than 1MiB; "),
+        (Path::new("/dev/null"), "/dev/null: there is no version; "),
+    ] {
+        let (code, stdout, said) = run(&["check", "--policy", path.to_str().expect("UTF-8")]);
+        assert!(code == 2 && stdout.is_empty() && said.contains(expected), "{}: {said}", path.display());
+    }
+}
 
 #[test]
 fn broken_policies_are_told_with_line_reason_and_remedy() {

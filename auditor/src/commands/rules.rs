@@ -33,9 +33,11 @@ fn list() -> String {
 /// Why a rule is one and how to do better; with code for all stacks, or for those whose name has `stack` in it.
 fn explain(rule: &Rule, stack: Option<&str>, look: Look) -> String {
     let mut text = look.wrap(&format!("{} ({}): {}", rule.id, rule.severity, rule.title), 0);
-    for (heading, words) in [("Why", rule.explanation), ("Fix", rule.remedy), ("More", rule.link)] {
+    for (heading, words) in [("Why", rule.explanation), ("Fix", rule.remedy)] {
         let _ = write!(text, "\n{heading}\n{}", look.wrap(words, 2));
     }
+    // Not broken, so that it can be followed.
+    let _ = writeln!(text, "\nMore\n  {}", rule.link);
     text.push_str("\nIn the service that is called\n");
     let wanted = |example: &Example| {
         let name = example.stack.to_ascii_lowercase();

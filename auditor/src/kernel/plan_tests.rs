@@ -1,29 +1,5 @@
 use super::*;
-
-/// A kernel that can do everything, and root on it.
-fn capable() -> Capabilities {
-    let unknown = || Answer::Unknown("it was not tried".into());
-    Capabilities {
-        architecture: "x86_64",
-        kernel: "6.1.0-53-amd64".into(),
-        user: 0,
-        effective: Some(0x1ff_ffff_ffff),
-        btf: Answer::Yes,
-        cgroup2: Answer::Yes,
-        cgroup2_note: String::new(),
-        cgroup2_part: false,
-        probe_layout: Answer::Yes,
-        cgroup_skb: unknown(),
-        fentry: unknown(),
-        kprobe: unknown(),
-        initial_pid_namespace: Answer::Yes,
-        initial_cgroup_namespace: Answer::Yes,
-        lockdown: Lockdown::Off,
-        unprivileged_bpf_disabled: Some(2),
-        memlock: None,
-        bpf_stats: Answer::Yes,
-    }
-}
+use crate::kernel::probe::tests::capable;
 
 fn no(reason: &str) -> Answer {
     Answer::No(reason.into())

@@ -442,7 +442,7 @@ fn read_text(path: impl AsRef<Path>) -> std::io::Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -454,7 +454,8 @@ mod tests {
         assert!(matches!(kprobe_events(sources.path()), Answer::Unknown(_)));
     }
 
-    fn capable() -> Capabilities {
+    /// A kernel that can do everything, and root on it.
+    pub(in crate::kernel) fn capable() -> Capabilities {
         Capabilities {
             architecture: "x86_64",
             kernel: "6.1.0-53-amd64".into(),

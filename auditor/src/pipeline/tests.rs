@@ -1,8 +1,11 @@
 use std::{
+    collections::BTreeMap,
     fs::File,
-    io::BufReader,
+    io::{BufReader, Write},
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
     path::Path,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
 };
 
 use auditor_wire::{limits::Limits, segment::Timestamp};
@@ -15,8 +18,12 @@ use crate::{
     policy,
     sinks::{
         Sink,
-        deliver::{self, Deliver, Item},
+        deliver::{
+            self, Alertmanager, Batches, Client, Deliver, Endpoint, Facility, Item, Journald, Pace, Post, Syslog,
+            SyslogAddress, Webhook,
+        },
         metrics, report,
+        steady::Steady,
     },
     state::StateDir,
 };
@@ -247,7 +254,7 @@ fn a_clock_that_is_set_moves_the_times_of_records_and_nothing_else() {
 }
 
 /// A sink whose receiver never answers: it is stuck with the first item it is given.
-struct Stuck(std::sync::mpsc::Receiver<()>);
+struct Stuck(mpsc::Receiver<()>);
 
 impl Deliver for Stuck {
     fn take(&mut self, _: Item) {
@@ -279,7 +286,7 @@ fn ledger() -> Ledger {
 
 #[test]
 fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
-    let (release, stuck) = std::sync::mpsc::channel();
+    let (release, stuck) = mpsc::channel();
     let given = Given::default();
     let counts = || Arc::new(deliver::Counts::default());
     let evidence = Evidence::new(ledger()).with_sink("dead", Stuck(stuck), counts()).expect("a thread");
@@ -311,6 +318,89 @@ fn a_dead_sink_for_findings_slows_nothing_and_the_others_get_theirs() {
     let given = given.0.lock().expect("not poisoned");
     let (events, lists): (Vec<_>, Vec<_>) = given.iter().partition(|item| matches!(item, Item::Event(_)));
     assert!(events.len() as u64 + lists.len() as u64 + dropped == 20_001, "{} {} {dropped}", events.len(), lists.len());
+}
+
+/// A file that hangs, such as one on a network that is gone.
+struct Hanging(mpsc::Receiver<()>);
+
+impl Write for Hanging {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn with_batches(evidence: Evidence, name: &'static str, post: impl Post + 'static) -> (Evidence, Arc<deliver::Counts>) {
+    let (counts, pace) = (Arc::new(deliver::Counts::default()), Pace { batch: 1, interval: Duration::ZERO });
+    let sink = Batches::new(name, post, pace, Arc::clone(&counts));
+    (evidence.with_sink(name, sink, Arc::clone(&counts)).expect("a thread"), counts)
+}
+
+#[test]
+fn every_sink_that_is_dead_slows_nothing_and_its_losses_are_counted() {
+    const CALLS: u64 = 40_000;
+    // Connections are taken, nothing that comes on them is.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("bound").to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("journal");
+    let journal = UnixDatagram::bind(&path).expect("a socket");
+    let client = || {
+        let endpoint = Endpoint::parse(&format!("http://{address}/")).expect("a URL");
+        Client::new(endpoint, Duration::from_secs(3600), None).expect("a client")
+    };
+    let evidence = Evidence::new(ledger());
+    let (evidence, webhook) = with_batches(evidence, "webhook", Webhook::new(client(), vec![], None, "node".into()));
+    let tcp = SyslogAddress::Tcp(address.clone());
+    let (evidence, _) = with_batches(
+        evidence,
+        "syslog",
+        Syslog::new(tcp, Facility::parse("daemon").expect("a facility"), "node".into()),
+    );
+    let (evidence, _) = with_batches(evidence, "journald", Journald::new(&path));
+    let counts = Arc::new(deliver::Counts::default());
+    let resolve_after = jiff::SignedDuration::from_hours(1_000_000);
+    let alertmanager = Alertmanager::new(client(), resolve_after, 100, BTreeMap::new(), Arc::clone(&counts));
+    let evidence = evidence.with_sink("alertmanager", alertmanager, counts).expect("a thread");
+    let (release, hanging) = mpsc::channel();
+    let counts = Arc::new(deliver::Counts::default());
+    let file = Steady::new(Hanging(hanging), Arc::clone(&counts));
+    let metrics = Metrics::new(metrics::Settings::default());
+    let outputs = Outputs::new().with_report(Report::new(report::Settings::default())).with_evidence(evidence);
+    let outputs = outputs.with_writer(file, WhenFull::Drop).expect("a thread").with_writer_counts(counts);
+    let mut outputs = outputs.with_metrics(metrics.sink());
+    let mut judgement = crate::sinks::sample::unauthenticated();
+    for number in 0..CALLS {
+        judgement.destination.workload = Some(format!("service-{number}").into());
+        outputs.judgement(judgement.clone());
+    }
+    // What the webhook counts by itself may grow while it is read.
+    let (page, own) = loop {
+        let before = webhook.dropped();
+        outputs.figures(&metrics);
+        let page = metrics.render();
+        if webhook.dropped() == before {
+            break (page, before);
+        }
+    };
+    let dropped = |sink: &str| {
+        let line = format!("auditor_sink_dropped_total{{sink=\"{sink}\"}}");
+        let found =
+            page.lines().find_map(|found| found.strip_prefix(&line)).unwrap_or_else(|| panic!("{line}: {page}"));
+        found.trim().parse::<u64>().expect("a number")
+    };
+    for sink in ["webhook", "alertmanager", "syslog", "journald", "output"] {
+        assert!(dropped(sink) > 0 && dropped(sink) < CALLS, "{sink}: {}", dropped(sink));
+    }
+    let at_the_queue = dropped("webhook") - own;
+    drop((listener, journal, release));
+    let (report, ..) = outputs.finish(|snapshot| snapshot);
+    assert_eq!(report.expect("gathered").total(), CALLS, "everything was judged");
+    assert_eq!(at_the_queue + webhook.dropped(), CALLS, "nothing was delivered, so everything is counted");
 }
 
 #[test]

@@ -313,8 +313,11 @@ pub const RULES: &[Rule] = &[
         id: UNIX_SOCKET_EXPOSED,
         severity: Severity::High,
         title: "Container reaches a socket of its host",
-        explanation: "A process in a container called the AF_UNIX socket of a container runtime or of a data store outside that                       container. Who reaches a runtime's socket can start a privileged container, and so is root on the node; a data                       store's takes the user id of who connects for proof, and a container can have any.",
-        remedy: "Take the mount of the socket out of the container. Where a container needs some calls of a runtime, put a proxy                  before it that lets only those through; reach data stores over TCP with mutual TLS or a credential.",
+        explanation: "A process in a container called the AF_UNIX socket of a container runtime or of a data store outside that \
+                      container. Who reaches a runtime's socket can start a privileged container, and so is root on the node; a data \
+                      store's takes the user id of who connects for proof, and a container can have any.",
+        remedy: "Take the mount of the socket out of the container. Where a container needs some calls of a runtime, put a proxy \
+                 before it that lets only those through; reach data stores over TCP with mutual TLS or a credential.",
         link: "https://docs.docker.com/engine/security/#docker-daemon-attack-surface",
     },
 ];
@@ -339,6 +342,9 @@ mod tests {
         for (at, rule) in RULES.iter().enumerate() {
             assert!(rule.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", rule.id);
             assert!(rule.link.starts_with("https://") && rule.explanation.ends_with('.') && rule.remedy.ends_with('.'));
+            for text in [rule.title, rule.explanation, rule.remedy] {
+                assert!(!text.contains("  ") && !text.contains('\n'), "{}: {text:?}", rule.id);
+            }
             assert!(!RULES[..at].iter().any(|other| other.id == rule.id), "{} is there twice", rule.id);
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Posture;
 use crate::judgement::{Outcome, Severity, Verdict};
@@ -42,7 +43,8 @@ impl Look {
         Self { color: false, ..self }
     }
 
-    /// Text broken to lines of this width, each indented; its own line breaks stay, and it ends with one.
+    /// Text broken to lines of this width, each indented; its own line breaks stay, and it ends with one. A word that is longer
+    /// than a line is broken, too: nothing a peer chose makes a line longer.
     #[must_use]
     pub fn wrap(self, text: &str, indent: usize) -> String {
         let width = self.width.clamp(40, 100);
@@ -50,15 +52,17 @@ impl Look {
         for line in text.lines() {
             let mut column = 0;
             for word in line.split_whitespace() {
-                let length = word.chars().count();
-                if column > 0 && column + 1 + length > width {
-                    wrapped.push('\n');
-                    column = 0;
+                for (at, piece) in pieces(word, width.saturating_sub(indent)).enumerate() {
+                    let length = columns(piece);
+                    if column > 0 && (at > 0 || column + 1 + length > width) {
+                        wrapped.push('\n');
+                        column = 0;
+                    }
+                    let gap = if column == 0 { indent } else { 1 };
+                    wrapped.extend(std::iter::repeat_n(' ', gap));
+                    wrapped.push_str(piece);
+                    column += gap + length;
                 }
-                let gap = if column == 0 { indent } else { 1 };
-                wrapped.extend(std::iter::repeat_n(' ', gap));
-                wrapped.push_str(word);
-                column += gap + length;
             }
             wrapped.push('\n');
         }
@@ -69,6 +73,38 @@ impl Look {
     pub(super) fn paint<T: fmt::Display>(self, style: Style, text: T) -> Painted<T> {
         Painted { style: if self.color { style } else { Style::new() }, text }
     }
+}
+
+/// Columns that text takes on a terminal: characters of East Asian scripts and emoji take two.
+pub(super) fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// A word in pieces of at most `room` columns, broken where a path or a list of names has a seam if there is one in the second half.
+fn pieces(word: &str, room: usize) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let end = if columns(rest) <= room { rest.len() } else { break_in(rest, room) };
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Where to break text that takes more than `room` columns: after at least one character.
+fn break_in(text: &str, room: usize) -> usize {
+    let (mut column, mut end, mut seam) = (0, 0, 0);
+    for (at, character) in text.char_indices() {
+        column += character.width().unwrap_or_default();
+        if column > room && at > 0 {
+            break;
+        }
+        end = at + character.len_utf8();
+        if column > room / 2 && matches!(character, '/' | ',' | ';' | '&' | '-' | '.' | ':') {
+            seam = end;
+        }
+    }
+    if seam > 0 { seam } else { end }
 }
 
 /// Text in a style; padding applies to the text.

@@ -38,6 +38,15 @@ fn make(judge: &mut Judge, ends: (&str, &str), seconds: u64, path: &str, headers
     judge.exchange(between(ends, seconds, &get(path, headers), OK)).expect("internal")
 }
 
+/// What the last of some calls shows: caller, callee, seconds, headers.
+pub(crate) fn last(calls: &[(&str, &str, u64, &str)]) -> Judgement {
+    let mut judge = judge();
+    let calls = calls
+        .iter()
+        .map(|(source, destination, at, headers)| make(&mut judge, (source, destination), *at, "/x", headers));
+    calls.last().expect("a call")
+}
+
 /// Findings of the rules across calls.
 fn across(judgement: &Judgement) -> Vec<&'static str> {
     let rules = judgement.findings.iter().map(|finding| finding.rule);

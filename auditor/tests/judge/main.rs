@@ -8,10 +8,12 @@ mod canary_sinks;
 #[path = "../../src/certificates/sample.rs"]
 mod certificates;
 mod connections;
+mod every_rule;
 mod extraction;
 mod http2;
 mod inside_tls;
 mod policy_file;
+mod policy_input;
 mod policy_text;
 mod proofs;
 mod recorded_claims;

@@ -39,7 +39,7 @@ pub(crate) fn token(claims: &str) -> String {
 }
 
 /// A request with such a token.
-fn with_token(line: &str, claims: &str) -> String {
+pub(crate) fn with_token(line: &str, claims: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: orders\r\nAuthorization: Bearer {}\r\n\r\n", token(claims))
 }
 
@@ -62,7 +62,7 @@ fn judged_between(
     judge.exchange(call).expect("internal")
 }
 
-fn judged(judge: &mut Judge, request: &str, response: &str) -> Judgement {
+pub(crate) fn judged(judge: &mut Judge, request: &str, response: &str) -> Judgement {
     judged_between(judge, request, response, Some("shop/web"), Some("shop/orders"))
 }
 

@@ -8,7 +8,7 @@ use proptest::{
     test_runner::{Config, RngSeed},
 };
 
-use crate::{calls::call, judge, policy_file::ORDERS};
+use crate::{calls::call, judge, policy_file::ORDERS, policy_input};
 
 fn config() -> Config {
     Config { cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(20_261_122), ..Config::default() }
@@ -51,8 +51,36 @@ fn conditions_nested_however_deep_are_read_or_refused() {
     }
 }
 
+/// The inputs that the fuzz target begins with.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/policy");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("a corpus").map(|entry| entry.expect("a file").path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).expect("a file")).collect()
+}
+
+#[test]
+fn inputs_of_the_fuzz_target_hold() {
+    corpus().iter().for_each(|input| policy_input::check(input));
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    #[test]
+    fn changed_inputs_of_the_fuzz_target_hold(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        length in 0..12_usize,
+        with in "[ -~\\n]{0,8}",
+    ) {
+        let inputs = corpus();
+        let mut input = which.get(&inputs).clone();
+        let start = 1 + at.index(input.len() - 1);
+        input.splice(start..input.len().min(start + length), with.into_bytes());
+        policy_input::check(&input);
+    }
 
     #[test]
     fn any_text_is_read_or_refused(text: String) {

@@ -44,26 +44,50 @@ fn thumbprint(key: &TestKey) -> String {
     hash(&format!(r#"{{"crv":{},"kty":"EC","x":{},"y":{}}}"#, jwk["crv"], jwk["x"], jwk["y"]))
 }
 
-#[test]
-fn jwt_bad_signature() {
+fn with_token_of(key: &TestKey, kid: &str, payload: &str) -> String {
+    get(&format!("Authorization: Bearer {}\r\n", key.token(&serde_json::json!({ "kid": kid }), payload)))
+}
+
+/// A judge that knows the key of `https://issuer`, and the directory that it reads it from.
+fn knowing(key: TestKey) -> (Judge, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("keys.json");
+    std::fs::write(&path, jwks(&[key])).expect("written");
+    let issuer = IssuerSettings { issuer: "https://issuer".into(), source: KeySource::File(path), algorithms: None };
+    let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
+    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])).with_verifier(verifier);
+    (Judge::new(policy::Settings::default(), extractor), directory)
+}
+
+/// A call with a token that names a known key of its issuer, which signed it or did not.
+pub(crate) fn signed_by_issuer(rightly: bool) -> Judgement {
+    let (key, forger) = (TestKey::p256("a"), TestKey::p256("a"));
+    let payload = format!(r#"{{"iss":"https://issuer","exp":{}}}"#, NOW + 60);
+    let request = with_token_of(if rightly { &key } else { &forger }, "a", &payload);
+    let mut call = call(&request, OK);
+    call.observed.source.socket = Some(SocketId(8));
+    knowing(key).0.exchange(call).expect("internal")
+}
+
+/// A judge that trusts the proxies of a network.
+pub(crate) fn trusting(network: &str) -> Judge {
+    let trusted_proxies = vec![network.parse().expect("a network")];
+    let settings = policy::Settings { trusted_proxies, ..policy::Settings::default() };
+    Judge::new(settings, Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])))
+}
+
+#[test]
+fn jwt_bad_signature() {
     let (key, forger, other) = (TestKey::p256("a"), TestKey::p256("a"), TestKey::p256("b"));
     let payload = format!(r#"{{"iss":"https://issuer","exp":{}}}"#, NOW + 60);
-    let request = |key: &TestKey, kid: &str| {
-        get(&format!("Authorization: Bearer {}\r\n", key.token(&serde_json::json!({ "kid": kid }), &payload)))
-    };
+    let request = |key: &TestKey, kid: &str| with_token_of(key, kid, &payload);
     let (good, forged, rotated) = (request(&key, "a"), request(&forger, "a"), request(&other, "b"));
     let unsigned = get(&format!(
         "Authorization: Bearer {}.{}.\r\n",
         URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#),
         URL_SAFE_NO_PAD.encode(&payload)
     ));
-    std::fs::write(&path, jwks(&[key])).expect("written");
-    let issuer = IssuerSettings { issuer: "https://issuer".into(), source: KeySource::File(path), algorithms: None };
-    let verifier = Arc::new(Verifier::start(vec![issuer]).expect("started"));
-    let extractor = Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])).with_verifier(verifier);
-    let mut judge = Judge::new(policy::Settings::default(), extractor);
+    let (mut judge, _directory) = knowing(key);
     let mut local = |request: &str, response: &str| {
         let mut call = call(request, response);
         call.observed.source.socket = Some(SocketId(8));
@@ -89,7 +113,7 @@ fn jwt_bad_signature() {
     assert!(record["credentials"][0].get("signature").is_none());
 }
 
-fn signed(input: &str) -> String {
+pub(crate) fn signed(input: &str) -> String {
     get(&format!("Signature-Input: sig1={input};keyid=\"k\"\r\nSignature: sig1=:YWJj:\r\n"))
 }
 
@@ -220,11 +244,6 @@ fn untrusted_forwarded_certificate() {
     expect(&judged(&get(header), REFUSED), Verdict::Unauthenticated, &[]);
     let besides = get(&format!("Authorization: Negotiate YII\r\n{header}"));
     expect(&judged(&besides, OK), Verdict::Authenticated, &[(rule, Severity::Low)]);
-    let trusting = |network: &str| {
-        let trusted_proxies = vec![network.parse().expect("a network")];
-        let settings = policy::Settings { trusted_proxies, ..policy::Settings::default() };
-        Judge::new(settings, Extractor::new(Settings::default(), FingerprintKey::from_bytes([7; 32])))
-    };
     let judgement = trusting("10.0.0.1/32").exchange(call(&get(header), OK)).expect("internal");
     expect(&judgement, Verdict::Authenticated, &[]);
     let record = serde_json::to_value(&judgement).expect("JSON");

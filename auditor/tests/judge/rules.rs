@@ -22,14 +22,14 @@ pub(crate) fn get(headers: &str) -> String {
     format!("GET /items/42 HTTP/1.1\r\nHost: inventory\r\n{headers}\r\n")
 }
 
-fn bearer(alg: &str, payload: &str) -> String {
+pub(crate) fn bearer(alg: &str, payload: &str) -> String {
     let part = |json: &str| URL_SAFE_NO_PAD.encode(json);
     let token = format!("{}.{}.c2lnbmF0dXJl", part(&format!(r#"{{"alg":"{alg}","typ":"JWT"}}"#)), part(payload));
     get(&format!("Authorization: Bearer {token}\r\n"))
 }
 
 /// A token issued a minute ago for `lifetime` seconds.
-fn timed(lifetime: i64) -> String {
+pub(crate) fn timed(lifetime: i64) -> String {
     bearer("RS256", &format!(r#"{{"iat":{},"exp":{}}}"#, NOW - 60, NOW - 60 + lifetime))
 }
 

@@ -61,7 +61,7 @@ fn by(judge: &mut Judge, facts: Facts) -> Judgement {
     judge.connection(connection(Protocol::Tls(Box::new(facts)))).expect("internal")
 }
 
-fn judged(facts: Facts) -> Judgement {
+pub(crate) fn judged(facts: Facts) -> Judgement {
     by(&mut judge(), facts)
 }
 

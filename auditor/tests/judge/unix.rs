@@ -19,7 +19,7 @@ fn over_unix(source: &mut Party, destination: &mut Party, path: &str, inside: bo
     source.container = inside.then(|| Container { id: "0123456789abcdef".into() }.into());
 }
 
-fn judged(path: &str, inside: bool, request: &str, response: &str) -> Judgement {
+pub(crate) fn judged(path: &str, inside: bool, request: &str, response: &str) -> Judgement {
     let Attributed { observed, mut source, mut destination } = calls::call(request, response);
     over_unix(&mut source, &mut destination, path, inside);
     judge().exchange(Attributed { observed, source, destination }).expect("such calls are internal")
@@ -29,7 +29,7 @@ fn exposed(judgement: &Judgement) -> Option<Severity> {
     judgement.findings.iter().find(|finding| finding.rule == RULE).map(|finding| finding.severity)
 }
 
-const PLAIN: &str = "GET /containers/json HTTP/1.1\r\nHost: docker\r\n\r\n";
+pub(crate) const PLAIN: &str = "GET /containers/json HTTP/1.1\r\nHost: docker\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
 #[test]

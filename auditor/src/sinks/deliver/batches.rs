@@ -10,6 +10,8 @@ use crate::evidence::Event;
 
 /// Events that wait at most; what comes then is dropped and counted.
 const WAITING: usize = 10_000;
+/// Batches that are tried one after the other as long as they are taken; then what came in the meantime is looked at.
+const IN_A_ROW: usize = 100;
 /// Attempts for one batch. With the waits between them that is more than half an hour.
 const ATTEMPTS: u32 = 12;
 
@@ -105,12 +107,14 @@ impl<P: Post> Deliver for Batches<P> {
     }
 
     fn work(&mut self, now: Instant) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        self.since.get_or_insert(now);
-        if self.backoff.is_over(now) && self.is_due(now) {
-            self.attempt(now);
+        for _ in 0..IN_A_ROW {
+            if self.waiting.is_empty() {
+                return;
+            }
+            self.since.get_or_insert(now);
+            if !self.backoff.is_over(now) || !self.is_due(now) || !self.attempt(now) {
+                return;
+            }
         }
     }
 
@@ -175,6 +179,20 @@ mod tests {
         batches.work(now + Duration::from_secs(5));
         assert_eq!(*tried.lock().unwrap(), [(0, 10), (1, 10), (2, 5)]);
         assert_eq!((counts.dropped(), counts.errors()), (0, 0));
+    }
+
+    #[test]
+    fn a_burst_goes_in_a_row_until_one_is_not_taken() {
+        let (mut burst, tried, _) = batches(vec![Ok(())]);
+        burst.pace = Pace { batch: 1, interval: Duration::ZERO };
+        give(&mut burst, IN_A_ROW + 1);
+        burst.work(Instant::now());
+        assert_eq!((tried.lock().unwrap().len(), burst.waiting.len()), (IN_A_ROW, 1));
+        let (mut burst, tried, _) = batches(vec![Ok(()), Ok(()), refused(true)]);
+        burst.pace = Pace { batch: 1, interval: Duration::ZERO };
+        give(&mut burst, 10);
+        burst.work(Instant::now());
+        assert_eq!((tried.lock().unwrap().len(), burst.waiting.len()), (3, 8));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The report as text for a terminal. Nothing is cut to fit: what is too long for its column gets a line of its own.
+//! The report as text for a terminal. Nothing is cut to fit: what is too long for its column gets lines of its own.
 
 use std::fmt::Write;
 
@@ -21,6 +21,8 @@ const ROUTE_LIMIT: usize = 160;
 const NAME_LIMIT: usize = 60;
 /// Columns for the call in the table of edges.
 const CALL_WIDTH: usize = 27;
+/// Columns before a call's credentials in the table of edges.
+const BEFORE_CREDENTIALS: usize = 2 + CALL_WIDTH + 1 + 7 + 1 + 15 + 1 + 10 + 1;
 /// Columns for the caller in the table of TLS clients.
 const CALLER_WIDTH: usize = 22;
 /// Pairs of workloads shown; Markdown has all.
@@ -97,7 +99,7 @@ impl Page {
         self.heading("Who calls whom");
         for pair in view.pairs.iter().take(PAIRS_SHOWN) {
             let Some(edge) = pair.edges.first() else { continue };
-            let _ = writeln!(self.text, "{}", self.look.paint(look::BOLD, ends(edge)));
+            self.bold(&ends(edge));
             for edge in pair.edges.iter().take(EDGES_SHOWN) {
                 self.edge(edge);
             }
@@ -115,21 +117,28 @@ impl Page {
 
     fn edge(&mut self, edge: &Edge) {
         let mut call = call(&edge.call);
-        if call.chars().count() > CALL_WIDTH {
-            let _ = writeln!(self.text, "  {call}");
+        if look::columns(&call) > CALL_WIDTH {
+            self.paragraph(&call, 2);
             call.clear();
         }
+        let gap = |call: &str| " ".repeat(CALL_WIDTH.saturating_sub(look::columns(call)));
         for cell in sorted_cells(edge) {
             let verdict = self.look.paint(look::of_verdict(cell.verdict, cell.outcome), cell.verdict);
             let credentials: Vec<_> =
                 cell.credentials.iter().filter(|word| !matches!(**word, "none" | "unknown")).copied().collect();
+            let credentials = credentials.join(" ");
+            let fits = BEFORE_CREDENTIALS + credentials.len() <= Look::PLAIN.width;
             let line = format!(
-                "  {call:<CALL_WIDTH$} {:>7} {verdict:<15} {:<10} {}",
+                "  {call}{} {:>7} {verdict:<15} {:<10} {}",
+                gap(&call),
                 number(cell.count),
                 cell.outcome,
-                credentials.join(" ")
+                if fits { &*credentials } else { "" },
             );
             let _ = writeln!(self.text, "{}", line.trim_end());
+            if !fits {
+                self.paragraph(&credentials, CALL_WIDTH + 11);
+            }
             call.clear();
         }
     }
@@ -151,9 +160,16 @@ impl Page {
         }
         self.heading("What TLS clients proved");
         for endpoint in view.tls.iter().take(PAIRS_SHOWN) {
-            let posture = self.look.paint(look::of_posture(endpoint.posture), endpoint.posture.as_str());
-            let name = self.look.paint(look::BOLD, service(endpoint.server));
-            let _ = writeln!(self.text, "{name}  {posture}: {}", tls::meaning(endpoint.posture));
+            let (name, meaning) = (service(endpoint.server), tls::meaning(endpoint.posture));
+            let posture = endpoint.posture.as_str();
+            let fits = look::columns(&name) + 4 + posture.len() + meaning.len() <= Look::PLAIN.width;
+            let posture = self.look.paint(look::of_posture(endpoint.posture), posture);
+            if fits {
+                let _ = writeln!(self.text, "{}  {posture}: {meaning}", self.look.paint(look::BOLD, name));
+            } else {
+                self.bold(&name);
+                let _ = writeln!(self.text, "  {posture}: {meaning}");
+            }
             for (edge, handshakes) in endpoint.callers.iter().take(EDGES_SHOWN) {
                 self.caller(edge, handshakes);
             }
@@ -167,13 +183,13 @@ impl Page {
 
     fn caller(&mut self, edge: &Edge, handshakes: &tls::Handshakes) {
         let mut name = who(&edge.source);
-        if name.chars().count() > CALLER_WIDTH {
-            let _ = writeln!(self.text, "  {name}");
+        if look::columns(&name) > CALLER_WIDTH {
+            self.paragraph(&name, 2);
             name.clear();
         }
         for proof in handshakes.proofs() {
-            let count = number(proof.count);
-            let _ = writeln!(self.text, "  {name:<CALLER_WIDTH$} {count:>7} {} ({})", proof.said, proof.evidence);
+            let (count, gap) = (number(proof.count), CALLER_WIDTH.saturating_sub(look::columns(&name)));
+            let _ = writeln!(self.text, "  {name}{:gap$} {count:>7} {} ({})", "", proof.said, proof.evidence);
             name.clear();
         }
     }
@@ -229,7 +245,9 @@ impl Page {
             let calls = plural(enforced.refused, "call", "calls");
             let line = format!("{} {} refused {calls} without proof", service(edge), call(&edge.call));
             let item = self.item(&line, 0);
-            let _ = writeln!(self.text, "{}", self.look.paint(look::GOOD, item.trim_end()));
+            for line in item.lines() {
+                let _ = writeln!(self.text, "{}", self.look.paint(look::GOOD, line));
+            }
         }
         self.more(view.enforced.len(), ENFORCED_SHOWN, "", "endpoints");
     }
@@ -242,7 +260,10 @@ impl Page {
             self.paragraph(&format!("{judged} of {} were judged ({share}).", plural(total, "call", "calls")), 0);
         }
         for (reason, count) in report.unknown_reasons() {
-            let _ = writeln!(self.text, "  {:>7} {reason}: {}", number(count), meaning(reason));
+            let count = format!("  {:>7} ", number(count));
+            let mut text = self.look.wrap(&format!("{reason}: {}", meaning(reason)), count.len());
+            text.replace_range(..count.len(), &count);
+            self.text.push_str(&text);
         }
         match report.losses.as_deref() {
             Some([]) => self.text.push_str("No records were lost.\n"),
@@ -260,6 +281,13 @@ impl Page {
         if report.external > 0 {
             let calls = plural(report.external, "external call was", "external calls were");
             self.paragraph(&format!("{calls} left alone: only calls between internal networks are judged."), 0);
+        }
+    }
+
+    /// Bold text, wrapped to the width.
+    fn bold(&mut self, text: &str) {
+        for line in self.look.wrap(text, 0).lines() {
+            let _ = writeln!(self.text, "{}", self.look.paint(look::BOLD, line));
         }
     }
 

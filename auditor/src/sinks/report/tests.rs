@@ -1,5 +1,5 @@
 use super::{
-    super::{Look, Sink, golden::assert_golden, sample},
+    super::{Look, Sink, escape::Escaped, golden::assert_golden, sample},
     Report, RuleText, Settings,
 };
 use crate::{
@@ -96,6 +96,64 @@ fn a_terminal_shows_what_matters_in_80_columns() {
     let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
     assert_eq!(wide, [""; 0], "lines of more than 80 columns");
     assert_golden("report.txt", &text);
+}
+
+/// A call whose every text of a peer's choice is as long as it may be, made of one character.
+fn long_call(of: char) -> Judgement {
+    let name = |length: usize| String::from(of).repeat(length);
+    let mut call = sample::unauthenticated();
+    (call.source.workload, call.destination.workload) = (Some(name(300).into()), Some(name(301).into()));
+    call.source.process = None;
+    call.request = Some(sample::request(&name(40), &format!("/{}", name(4000)), &format!("/{}/{{id}}", name(4000))));
+    let header = format!("token in header:x-{}, unencrypted between nodes", name(256));
+    call.credentials = [CredentialKind::BearerJwt, CredentialKind::ForwardedClientCert, CredentialKind::SessionCookie]
+        .map(|kind| sample::credential(kind, &format!("header:x-{}", name(256))))
+        .into();
+    call.verdict = Verdict::Weak;
+    call.findings = vec![sample::finding("unauthenticated-call", Severity::High, &header)];
+    call
+}
+
+/// Columns of a terminal, which the tests count by themselves.
+fn columns(line: &str) -> usize {
+    line.chars()
+        .map(|character| if ('\u{1100}'..'\u{20000}').contains(&character) && character != '…' { 2 } else { 1 })
+        .sum()
+}
+
+#[test]
+fn evidence_stays_within_80_columns_whatever_peers_call_themselves() {
+    // A letter; a wide one; one that is escaped, and so becomes six; an emoji.
+    for of in ['a', '界', '\u{7f}', '😀'] {
+        let mut calls = vec![long_call(of)];
+        let mut refused = long_call(of);
+        (refused.outcome, refused.destination.port) = (Outcome::Refused, 81);
+        (refused.verdict, refused.credentials, refused.findings) = (Verdict::Unauthenticated, vec![], vec![]);
+        calls.push(refused);
+        for (port, connection) in [(8443, sample::anonymous_tls()), (8444, sample::refused_tls())] {
+            let ends = long_call(of);
+            let mut connection = Judgement { source: ends.source, destination: ends.destination, ..connection };
+            connection.destination.port = port;
+            calls.push(connection);
+        }
+        let unknown = |reason| Judgement {
+            verdict: Verdict::Unknown,
+            unknown_reason: Some(reason),
+            findings: vec![],
+            ..sample::unauthenticated()
+        };
+        calls.extend(["hpack-lost", "peer-credentials", "connection-authenticated"].map(unknown));
+        let report = report(&calls, Settings::default());
+        let text = report.render_terminal(&RULES, Look::PLAIN);
+        let wide: Vec<_> = text.lines().filter(|line| columns(line) > 80).collect();
+        assert!(wide.is_empty(), "{of:?}: lines of more than 80 columns: {wide:#?}");
+        let colored = report.render_terminal(&RULES, Look { color: true, ..Look::PLAIN });
+        assert_eq!(anstream::adapter::strip_str(&colored).to_string(), text, "{of:?}");
+        // Broken, not cut, beyond what is kept of it.
+        let joined: String = text.split_whitespace().collect();
+        let header = Escaped(&String::from(of).repeat(60)).to_string();
+        assert!(joined.contains(&header) && joined.contains("bearer-jwt"), "{of:?}: {text}");
+    }
 }
 
 #[test]

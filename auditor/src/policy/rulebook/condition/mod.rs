@@ -177,10 +177,16 @@ fn syntax(text: &str, errors: &cel::ParseErrors) -> Wrong {
     let number = |number: isize| usize::try_from(number.max(1)).unwrap_or(1) - 1;
     let before: usize = text.split_inclusive('\n').take(number(line)).map(|line| line.chars().count()).sum();
     let message = first.map_or("it cannot be read", |error| error.msg.trim());
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
-    Wrong {
-        offset: (before + number(column)).min(text.chars().count()),
-        reason: format!("this is no CEL: {}", shown(message.lines().next().unwrap_or_default())),
-        remedy: "docs/policy.md shows expressions".to_owned(),
-    }
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message).lines().next().unwrap_or_default();
+    let (reason, remedy) = if text.trim().is_empty() {
+        ("the expression is empty".to_owned(), "write one, or leave out `when`")
+    } else if message.contains("'<EOF>'") {
+        ("the expression ends too early".to_owned(), "close brackets, and write what follows the last operator")
+    } else if let Some(rest) = message.strip_prefix("token recognition error at: ") {
+        let reason = format!("the expression cannot be read from {} on", shown(rest));
+        (reason, "close quotes, and write `&&`, `||`, `==` and `!`")
+    } else {
+        (format!("this is no CEL: {}", shown(message)), "docs/policy.md shows expressions")
+    };
+    Wrong { offset: (before + number(column)).min(text.chars().count()), reason, remedy: remedy.to_owned() }
 }
