@@ -244,6 +244,34 @@ fn a_server_may_speak_first() {
     }
 }
 
+/// A socket that its process closed sees nothing of what still comes: its end of the connection lasts for the auditor until it is idle.
+#[test]
+fn what_is_cut_off_with_its_connection_is_told_of_once() {
+    for (ends, rst) in [("client", false), ("client", true), ("both", false)] {
+        let mut talk = Talk::live(Some(1), Some(2));
+        let mut packets = talk.by_client([preface(), grpc(1), grpc(3)].concat());
+        packets.extend(talk.by_server([frame(SETTINGS, 0, 0, b""), status(1, "200"), data(1, 10, 0)].concat()));
+        let mut last = talk.client_ends();
+        last.iter_mut().for_each(|packet| (packet.rst, packet.fin) = (rst, !rst));
+        packets.extend(last);
+        if !rst {
+            let mut last = talk.server_ends();
+            last.retain(|packet| ends == "both" || packet.socket == 2);
+            packets.extend(last);
+        }
+        let (mut seen, mut tracker) = observe_open(&packets);
+        for milliseconds in (0..5000).step_by(5) {
+            let now = Timestamp(talk.time + milliseconds * 1_000_000);
+            tracker.advance(now, &mut |observation| seen.push(observation));
+        }
+        tracker.finish(&mut |observation| seen.push(observation));
+        let mut lines = lines(&seen);
+        lines.sort();
+        let expected = ["Destination POST h /shop.Cart/Add -> 200", "Destination POST h /shop.Cart/Add -> none"];
+        assert_eq!(lines, expected, "{ends} {rst}");
+    }
+}
+
 /// Where the table is not known, a field that stands in it may be a credential: never is it said that there was none.
 #[test]
 fn a_connection_in_its_middle_is_read_as_far_as_it_is_certain() {
