@@ -427,7 +427,7 @@ impl Tracker {
             return self.hold(id, Held::Exchange(view));
         }
         if let Some(link) = self.link(twin).filter(|_| live) {
-            link.mark(view.request_sequence, view.response_sequence);
+            link.mark(view.key());
         }
         self.emit(id, view, deliver);
     }
@@ -492,7 +492,7 @@ impl Tracker {
                 Held::Connection(view) => self.conclude_better(id, *view, deliver),
                 Held::Exchange(view) => {
                     if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
-                        link.mark(view.request_sequence, view.response_sequence);
+                        link.mark(view.key());
                     }
                     self.emit(id, view, deliver);
                 }

@@ -294,6 +294,42 @@ fn a_connection_in_its_middle_is_read_as_far_as_it_is_certain() {
     }
 }
 
+/// Peers may have agreed on longer frames before the auditor was there.
+#[test]
+fn frames_of_an_older_connection_may_be_long() {
+    let mut talk = Talk { fresh: false, ..Talk::live(Some(1), Some(2)) };
+    let long = "x".repeat(40_000);
+    let mut packets = talk.by_client([frame(6, 0, 0, &[0; 8]), get(9, "/a")].concat());
+    packets.extend(talk.by_client(frame(frame::HEADERS, END, 11, &request("/long", &[("x-long", &long)]))));
+    packets.extend(talk.by_client([get(13, "/b"), data(15, 100_000, 1), get(17, "/c")].concat()));
+    packets.extend(talk.by_server([9, 11, 13, 17].map(|stream| status(stream, "200")).concat()));
+    packets.extend(talk.close());
+    let expected = ["/a", "/long", "/b", "/c"].map(|path| format!("Destination GET h {path} -> 200"));
+    assert_eq!(told(&packets), expected);
+}
+
+/// One end missed the request, the other one the response: it is one call all the same.
+#[test]
+fn ends_that_saw_parts_of_a_call_know_it_by_its_stream() {
+    let mut talk = Talk { fresh: false, ..Talk::live(Some(1), Some(2)) };
+    let mut packets = talk.by_client(get(1, "/a"));
+    packets.extend(talk.by_server(status(1, "200")));
+    packets.extend(talk.by_client(get(3, "/b")).into_iter().filter(|packet| packet.socket == 1));
+    packets.extend(talk.by_client(get(5, "/c")).into_iter().map(|packet| match packet.socket {
+        2 => packet.lost_before(),
+        _ => packet,
+    }));
+    packets.extend(talk.by_server(status(3, "401")).into_iter().filter(|packet| packet.socket == 2));
+    packets.extend(talk.by_server(status(5, "200")).into_iter().map(|packet| match packet.socket {
+        1 => packet.lost_before(),
+        _ => packet,
+    }));
+    packets.extend(talk.close());
+    let told = told(&packets);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("/b") || line.contains("401")).count(), 1, "{told:?}");
+}
+
 #[test]
 fn after_a_loss_what_stands_in_the_table_is_not_known() {
     let mut talk = Talk::live(None, Some(2));
