@@ -46,10 +46,11 @@ impl ExchangeView {
         2 * u8::from(self.request.is_some() && self.unknown.is_none()) + u8::from(self.response.is_some())
     }
 
-    /// Whether the call asked for HTTP/2 and got it (RFC 7540 section 3.2).
+    /// Whether the call asked for HTTP/2 and got it (RFC 7540 section 3.2). Where the request was not seen the answer tells: a server
+    /// that is woken by the first bytes (`TCP_DEFER_ACCEPT`) has no socket yet when they come.
     pub(crate) fn leaves_for_http2(&self) -> bool {
         let named = |head: &Head| head.values("upgrade").any(|value| value.eq_ignore_ascii_case(b"h2c"));
-        self.request.as_ref().is_some_and(|request| named(&request.head))
+        self.request.as_ref().is_none_or(|request| named(&request.head))
             && self.response.as_ref().is_some_and(|response| response.status == 101 && named(&response.head))
     }
 

@@ -231,6 +231,23 @@ fn an_upgrade_is_answered_on_stream_one() {
     assert_eq!(told(&packets), ["Destination GET h /up -> 200", "Destination GET h /b -> 200"]);
 }
 
+/// A server that is woken by the first bytes has no socket yet when they come: its end misses what asked for the upgrade.
+#[test]
+fn an_upgrade_that_one_end_saw_the_answer_of_is_told_of_once() {
+    let asked = "GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    let granted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let mut talk = Talk::live(Some(1), Some(2));
+    let mut packets = talk.by_client(asked);
+    packets.retain(|packet| packet.socket == 1);
+    let answer = [granted.as_bytes(), &frame(SETTINGS, 0, 0, b""), &status(1, "403")].concat();
+    packets.extend(talk.by_server(answer));
+    packets.extend(talk.by_client([preface(), get(3, "/next")].concat()));
+    packets.extend(talk.by_server(status(3, "200")));
+    packets.extend(talk.close());
+    packets.iter_mut().filter(|packet| packet.socket == 2).for_each(|packet| packet.fresh = false);
+    assert_eq!(told(&packets), ["Source GET h /up -> 403", "Destination GET h /next -> 200"]);
+}
+
 #[test]
 fn a_server_may_speak_first() {
     for talk in [Talk::captured(), Talk::live(Some(1), Some(2))] {
