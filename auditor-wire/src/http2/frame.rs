@@ -35,6 +35,8 @@ pub const PRIORITIZED: u8 = 0x20;
 
 /// Largest payload that nobody has to allow first (RFC 9113 section 6.5.2).
 const COMMON_LENGTH: u32 = 16_384;
+/// Largest payload of frames that hold no body, where peers allow more: gRPC's C core and nginx do.
+const LONGEST_HEAD: u32 = 0xffff;
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +64,20 @@ impl Header {
     /// not known.
     #[must_use]
     pub fn is_plausible(&self) -> bool {
+        self.length <= COMMON_LENGTH && self.may_follow()
+    }
+
+    /// Whether an endpoint that keeps to the rules may send this behind a frame that was seen: its peer may have allowed longer
+    /// payloads before.
+    #[must_use]
+    pub fn may_follow(&self) -> bool {
         let Self { length, kind, flags, stream } = *self;
         let only = |allowed: u8| flags & !allowed == 0;
         match kind {
-            DATA => stream != 0 && length <= COMMON_LENGTH && only(END_STREAM | PADDED),
+            DATA => stream != 0 && only(END_STREAM | PADDED),
             HEADERS => {
                 stream != 0
-                    && (1..=COMMON_LENGTH).contains(&length)
+                    && (1..=LONGEST_HEAD).contains(&length)
                     && only(END_STREAM | END_HEADERS | PADDED | PRIORITIZED)
             }
             PRIORITY => stream != 0 && length == 5 && flags == 0,
@@ -76,11 +85,11 @@ impl Header {
             SETTINGS => {
                 stream == 0 && length.is_multiple_of(6) && length <= 600 && (flags == 0 || (flags == 1 && length == 0))
             }
-            PUSH_PROMISE => stream != 0 && (5..=COMMON_LENGTH).contains(&length) && only(END_HEADERS | PADDED),
+            PUSH_PROMISE => stream != 0 && (5..=LONGEST_HEAD).contains(&length) && only(END_HEADERS | PADDED),
             PING => stream == 0 && length == 8 && only(1),
             GOAWAY => stream == 0 && (8..=COMMON_LENGTH).contains(&length) && flags == 0,
             WINDOW_UPDATE => length == 4 && flags == 0,
-            CONTINUATION => stream != 0 && length <= COMMON_LENGTH && only(END_HEADERS),
+            CONTINUATION => stream != 0 && length <= LONGEST_HEAD && only(END_HEADERS),
             PRIORITY_UPDATE => stream == 0 && (4..=COMMON_LENGTH).contains(&length) && flags == 0,
             _ => false,
         }
@@ -90,9 +99,14 @@ impl Header {
 /// The header that `bytes` begin with, when they have one that is plausible.
 #[must_use]
 pub fn plausible(bytes: &[u8]) -> Option<Header> {
+    unreserved(bytes).filter(Header::is_plausible)
+}
+
+/// The header that `bytes` begin with, when the reserved bit is not set.
+fn unreserved(bytes: &[u8]) -> Option<Header> {
     let header = Header::read(bytes.first_chunk()?);
     let reserved = bytes.get(5).is_some_and(|byte| byte & 0x80 != 0);
-    (!reserved && header.is_plausible()).then_some(header)
+    (!reserved).then_some(header)
 }
 
 /// Whether a segment of a connection of which nothing is known is one of HTTP/2: it begins with two frames at least, or with one
@@ -104,7 +118,7 @@ pub fn begins(segment: &[u8]) -> bool {
     match segment[HEADER..].get(length..) {
         // One empty frame is too little to go by.
         Some([]) => length > 0,
-        Some(rest) => plausible(rest).is_some(),
+        Some(rest) => unreserved(rest).is_some_and(|header| header.may_follow()),
         None => false,
     }
 }
@@ -167,6 +181,10 @@ mod tests {
         assert!(begins(&ping));
         assert!(begins(&[ping.clone(), data.clone()].concat()));
         assert!(begins(&[ping.clone(), data[..50].to_vec()].concat()));
+        // Peers may have allowed longer ones, but nothing is begun with them.
+        let long = frame(HEADERS, END_HEADERS, 1, &vec![0; 40_000]);
+        assert!(begins(&[ping.clone(), long.clone()].concat()));
+        assert!(!begins(&long));
         assert!(!begins(&data[..50]));
         assert!(!begins(&[ping, b"something else".to_vec()].concat()));
         assert!(!begins(b"GET / HTTP/1.1\r\n\r\n"));

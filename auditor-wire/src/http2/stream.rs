@@ -254,7 +254,7 @@ impl Parser {
         chunk: &mut Chunk<'_>,
         limit: usize,
     ) -> Option<Event> {
-        if !self.certain && !header.is_plausible() {
+        if !self.certain && !header.may_follow() {
             return self.stray(chunk);
         }
         let Header { length, kind, flags, stream } = header;

@@ -399,17 +399,19 @@ impl Tracker {
 
     /// One end's view of an exchange: the better of two is reported, the destination's when they are as good.
     fn exchange(&mut self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
+        let destination = self.reporter(id) == Reporter::Destination;
+        // The other end may have told of it and be forgotten since: an end that sees nothing more of its connection, as one does
+        // whose process closed it, ends long after.
+        if self.link(id).is_some_and(|link| link.take_mark(&view)) {
+            self.twins.left_out += 1;
+            return self.agree(id, !destination && view.worth() == ExchangeView::WHOLE);
+        }
         let Some(twin) = self.twin_of(id) else {
             // A call may be over in the segment that its connection becomes known by, before the other end has seen that.
             // What libraries tell comes in bursts, one end after the other.
             let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id) || self.inside_twin(id).is_some();
             return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
         };
-        let destination = self.reporter(id) == Reporter::Destination;
-        if self.link(id).is_some_and(|link| link.take_mark(&view)) {
-            self.twins.left_out += 1;
-            return self.agree(id, !destination && view.worth() == ExchangeView::WHOLE);
-        }
         if let Some(other) = self.link(twin).and_then(|link| link.take_same(&view)) {
             let other = Held::Exchange(other);
             self.twins.released(other.cost());
@@ -425,7 +427,7 @@ impl Tracker {
             return self.hold(id, Held::Exchange(view));
         }
         if let Some(link) = self.link(twin).filter(|_| live) {
-            link.mark(view.request_sequence, view.response_sequence);
+            link.mark(view.key());
         }
         self.emit(id, view, deliver);
     }
@@ -490,7 +492,7 @@ impl Tracker {
                 Held::Connection(view) => self.conclude_better(id, *view, deliver),
                 Held::Exchange(view) => {
                     if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
-                        link.mark(view.request_sequence, view.response_sequence);
+                        link.mark(view.key());
                     }
                     self.emit(id, view, deliver);
                 }

@@ -101,6 +101,7 @@ impl Multiplex {
     pub(crate) fn upgraded(client: Direction, mut asked: Box<ExchangeView>) -> Self {
         let mut multiplex = Self::new(client, asked.time);
         (asked.response, asked.duration, asked.response_sequence) = (None, None, None);
+        asked.stream = Some(1);
         multiplex.certain = true;
         multiplex.wait(1, Waiting::new(asked, false));
         multiplex
@@ -152,8 +153,9 @@ impl Multiplex {
     pub(crate) fn miss(&mut self, direction: Direction) {
         self.lost = true;
         if self.client != Some(opposite(direction)) {
-            let from = self.missed.filter(|(_, to, _)| *to == u32::MAX).map_or(self.highest + 1, |(from, ..)| from);
-            self.missed = Some((from, u32::MAX, UnknownReason::Gap));
+            // Where no request was seen since the last time, what was missed then was missed first.
+            let open = self.missed.filter(|(_, to, _)| *to == u32::MAX);
+            self.missed = open.or(Some((self.highest + 1, u32::MAX, UnknownReason::Gap)));
         }
         if self.client != Some(direction) {
             self.waiting.values_mut().for_each(|waiting| waiting.missed = true);
@@ -226,6 +228,7 @@ impl Multiplex {
             sender: around.owner,
             request_sequence: Some(sequence),
             response_sequence: None,
+            stream: Some(stream),
         });
         self.wait(stream, Waiting::new(view, grpc));
         if self.waiting.len() > MOST_WAITING
@@ -301,6 +304,7 @@ impl Multiplex {
             sender: None,
             request_sequence: None,
             response_sequence: None,
+            stream: Some(stream),
         });
         let before = self.highest;
         self.wait(stream, Waiting::new(view, true));

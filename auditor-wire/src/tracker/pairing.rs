@@ -25,6 +25,16 @@ pub(crate) struct ExchangeView {
     pub(crate) sender: Option<Owner>,
     pub(crate) request_sequence: Option<u32>,
     pub(crate) response_sequence: Option<u32>,
+    /// Of HTTP/2: the stream.
+    pub(crate) stream: Option<u32>,
+}
+
+/// What both ends of a connection know an exchange by, each as far as it saw it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    request: Option<u32>,
+    response: Option<u32>,
+    stream: Option<u32>,
 }
 
 impl ExchangeView {
@@ -36,10 +46,11 @@ impl ExchangeView {
         2 * u8::from(self.request.is_some() && self.unknown.is_none()) + u8::from(self.response.is_some())
     }
 
-    /// Whether the call asked for HTTP/2 and got it (RFC 7540 section 3.2).
+    /// Whether the call asked for HTTP/2 and got it (RFC 7540 section 3.2). Where the request was not seen the answer tells: a server
+    /// that is woken by the first bytes (`TCP_DEFER_ACCEPT`) has no socket yet when they come.
     pub(crate) fn leaves_for_http2(&self) -> bool {
         let named = |head: &Head| head.values("upgrade").any(|value| value.eq_ignore_ascii_case(b"h2c"));
-        self.request.as_ref().is_some_and(|request| named(&request.head))
+        self.request.as_ref().is_none_or(|request| named(&request.head))
             && self.response.as_ref().is_some_and(|response| response.status == 101 && named(&response.head))
     }
 
@@ -54,9 +65,18 @@ impl ExchangeView {
             })
     }
 
-    pub(crate) fn is_same(&self, request: Option<u32>, response: Option<u32>) -> bool {
-        (self.request_sequence.is_some() && self.request_sequence == request)
-            || (self.response_sequence.is_some() && self.response_sequence == response)
+    /// What it is known by at both ends.
+    pub(crate) fn key(&self) -> Key {
+        Key { request: self.request_sequence, response: self.response_sequence, stream: self.stream }
+    }
+
+    /// Whether it is the exchange that the other end knows by this.
+    pub(crate) fn is_same(&self, key: Key) -> bool {
+        let same = |mine: Option<u32>, other: Option<u32>| mine.is_some() && mine == other;
+        // Where one end missed the request and the other one the response, the stream is all they share.
+        same(self.request_sequence, key.request)
+            || same(self.response_sequence, key.response)
+            || same(self.stream, key.stream)
     }
 }
 
@@ -151,6 +171,7 @@ impl Pairing {
             sender,
             request_sequence: Some(sequence),
             response_sequence: None,
+            stream: None,
         });
         self.bytes += view.cost();
         self.pending.push_back(Pending { view, asked, expects_continue });
@@ -218,6 +239,7 @@ impl Pairing {
             deviations: Deviations::default(),
             sender: None,
             request_sequence: None,
+            stream: None,
         }))
     }
 

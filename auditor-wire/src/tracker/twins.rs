@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::segment::{Direction, Endpoints, SocketId, Timestamp};
-use crate::tracker::pairing::ExchangeView;
+use crate::tracker::pairing::{ExchangeView, Key};
 use crate::tracker::view::{ConnectionView, Spoken};
 
 /// Reported views that a link remembers for its other end.
@@ -40,25 +40,25 @@ impl Held {
 #[derive(Default)]
 pub(crate) struct Link {
     pub(crate) twin: Option<SocketId>,
-    /// Sequence numbers of what the other end has reported and this one has not seen whole yet, in order.
-    reported: VecDeque<(Option<u32>, Option<u32>)>,
+    /// What the other end has reported and this one has not seen whole yet, in order.
+    reported: VecDeque<Key>,
     pub(crate) connection_reported: bool,
     held: VecDeque<(Timestamp, Held)>,
 }
 
 impl Link {
     /// The other end has reported an exchange.
-    pub(crate) fn mark(&mut self, request: Option<u32>, response: Option<u32>) {
+    pub(crate) fn mark(&mut self, key: Key) {
         if self.reported.len() == MOST_REPORTED {
             self.reported.pop_front();
         }
-        self.reported.push_back((request, response));
+        self.reported.push_back(key);
     }
 
     /// Whether the other end has reported this exchange. Where responses are hidden in segments that are not copied, the ends
     /// may give exchanges up at different times: earlier ones may still come.
     pub(crate) fn take_mark(&mut self, view: &ExchangeView) -> bool {
-        let found = self.reported.iter().position(|(request, response)| view.is_same(*request, *response));
+        let found = self.reported.iter().position(|key| view.is_same(*key));
         if let Some(at) = found {
             self.reported.remove(at);
         }
@@ -72,7 +72,7 @@ impl Link {
     /// Takes out the held view of the same exchange.
     pub(crate) fn take_same(&mut self, view: &ExchangeView) -> Option<Box<ExchangeView>> {
         let same = |held: &Held| match held {
-            Held::Exchange(other) => view.is_same(other.request_sequence, other.response_sequence),
+            Held::Exchange(other) => view.is_same(other.key()),
             Held::Connection(_) => false,
         };
         let at = self.held.iter().position(|(_, held)| same(held))?;

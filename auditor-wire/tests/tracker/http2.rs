@@ -231,6 +231,23 @@ fn an_upgrade_is_answered_on_stream_one() {
     assert_eq!(told(&packets), ["Destination GET h /up -> 200", "Destination GET h /b -> 200"]);
 }
 
+/// A server that is woken by the first bytes has no socket yet when they come: its end misses what asked for the upgrade.
+#[test]
+fn an_upgrade_that_one_end_saw_the_answer_of_is_told_of_once() {
+    let asked = "GET /up HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+    let granted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let mut talk = Talk::live(Some(1), Some(2));
+    let mut packets = talk.by_client(asked);
+    packets.retain(|packet| packet.socket == 1);
+    let answer = [granted.as_bytes(), &frame(SETTINGS, 0, 0, b""), &status(1, "403")].concat();
+    packets.extend(talk.by_server(answer));
+    packets.extend(talk.by_client([preface(), get(3, "/next")].concat()));
+    packets.extend(talk.by_server(status(3, "200")));
+    packets.extend(talk.close());
+    packets.iter_mut().filter(|packet| packet.socket == 2).for_each(|packet| packet.fresh = false);
+    assert_eq!(told(&packets), ["Source GET h /up -> 403", "Destination GET h /next -> 200"]);
+}
+
 #[test]
 fn a_server_may_speak_first() {
     for talk in [Talk::captured(), Talk::live(Some(1), Some(2))] {
@@ -241,6 +258,34 @@ fn a_server_may_speak_first() {
         packets.extend(talk.by_server(status(1, "200")));
         packets.extend(talk.close());
         assert_eq!(told(&packets), ["Destination GET h /a -> 200"]);
+    }
+}
+
+/// A socket that its process closed sees nothing of what still comes: its end of the connection lasts for the auditor until it is idle.
+#[test]
+fn what_is_cut_off_with_its_connection_is_told_of_once() {
+    for (ends, rst) in [("client", false), ("client", true), ("both", false)] {
+        let mut talk = Talk::live(Some(1), Some(2));
+        let mut packets = talk.by_client([preface(), grpc(1), grpc(3)].concat());
+        packets.extend(talk.by_server([frame(SETTINGS, 0, 0, b""), status(1, "200"), data(1, 10, 0)].concat()));
+        let mut last = talk.client_ends();
+        last.iter_mut().for_each(|packet| (packet.rst, packet.fin) = (rst, !rst));
+        packets.extend(last);
+        if !rst {
+            let mut last = talk.server_ends();
+            last.retain(|packet| ends == "both" || packet.socket == 2);
+            packets.extend(last);
+        }
+        let (mut seen, mut tracker) = observe_open(&packets);
+        for milliseconds in (0..5000).step_by(5) {
+            let now = Timestamp(talk.time + milliseconds * 1_000_000);
+            tracker.advance(now, &mut |observation| seen.push(observation));
+        }
+        tracker.finish(&mut |observation| seen.push(observation));
+        let mut lines = lines(&seen);
+        lines.sort();
+        let expected = ["Destination POST h /shop.Cart/Add -> 200", "Destination POST h /shop.Cart/Add -> none"];
+        assert_eq!(lines, expected, "{ends} {rst}");
     }
 }
 
@@ -264,6 +309,42 @@ fn a_connection_in_its_middle_is_read_as_far_as_it_is_certain() {
             ]
         );
     }
+}
+
+/// Peers may have agreed on longer frames before the auditor was there.
+#[test]
+fn frames_of_an_older_connection_may_be_long() {
+    let mut talk = Talk { fresh: false, ..Talk::live(Some(1), Some(2)) };
+    let long = "x".repeat(40_000);
+    let mut packets = talk.by_client([frame(6, 0, 0, &[0; 8]), get(9, "/a")].concat());
+    packets.extend(talk.by_client(frame(frame::HEADERS, END, 11, &request("/long", &[("x-long", &long)]))));
+    packets.extend(talk.by_client([get(13, "/b"), data(15, 100_000, 1), get(17, "/c")].concat()));
+    packets.extend(talk.by_server([9, 11, 13, 17].map(|stream| status(stream, "200")).concat()));
+    packets.extend(talk.close());
+    let expected = ["/a", "/long", "/b", "/c"].map(|path| format!("Destination GET h {path} -> 200"));
+    assert_eq!(told(&packets), expected);
+}
+
+/// One end missed the request, the other one the response: it is one call all the same.
+#[test]
+fn ends_that_saw_parts_of_a_call_know_it_by_its_stream() {
+    let mut talk = Talk { fresh: false, ..Talk::live(Some(1), Some(2)) };
+    let mut packets = talk.by_client(get(1, "/a"));
+    packets.extend(talk.by_server(status(1, "200")));
+    packets.extend(talk.by_client(get(3, "/b")).into_iter().filter(|packet| packet.socket == 1));
+    packets.extend(talk.by_client(get(5, "/c")).into_iter().map(|packet| match packet.socket {
+        2 => packet.lost_before(),
+        _ => packet,
+    }));
+    packets.extend(talk.by_server(status(3, "401")).into_iter().filter(|packet| packet.socket == 2));
+    packets.extend(talk.by_server(status(5, "200")).into_iter().map(|packet| match packet.socket {
+        1 => packet.lost_before(),
+        _ => packet,
+    }));
+    packets.extend(talk.close());
+    let told = told(&packets);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told.iter().filter(|line| line.contains("/b") || line.contains("401")).count(), 1, "{told:?}");
 }
 
 #[test]

@@ -125,9 +125,8 @@ impl Planner {
         for round in 0..rounds {
             for (at, shape) in SHAPES.iter().enumerate() {
                 let mut shape = *shape;
-                if shape.ending != "whole" && legs.len() > 1 {
-                    // Whether a silent one was passed on cannot be known; and of what is cut off with its connection, as nginx does
-                    // behind it, each end may tell for itself.
+                if shape.ending == "silent" && legs.len() > 1 {
+                    // Whether it was passed on cannot be known.
                     shape = BIDI;
                 }
                 if at == BULKY && round % 10 == 9 {

@@ -1,7 +1,7 @@
 //! Licences and origins of dependencies, held against `deny.toml`. `cargo deny` makes the same check and more; it takes longer
 //! to build than everything here.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -11,6 +11,9 @@ use crate::process::{cargo, read, root};
 /// The only place dependencies come from, besides the workspace.
 const ORIGIN: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// Whose dependencies are looked at: the workspace, and the program of the gRPC tests, which is one of its own.
+const WORKSPACES: [&str; 2] = [".", "tests/grpc/tonic"];
+
 /// Every dependency whose licence or origin is not allowed.
 ///
 /// # Errors
@@ -18,10 +21,15 @@ const ORIGIN: &str = "registry+https://github.com/rust-lang/crates.io-index";
 pub(crate) fn breaches() -> Result<Vec<String>> {
     let path = root().join("deny.toml");
     let allowed = allowed(&fs::read_to_string(&path).with_context(|| path.display().to_string())?)?;
-    let mut command = cargo();
-    let metadata: Value = serde_json::from_str(&read(command.args(["metadata", "--format-version=1", "--locked"]))?)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    Ok(packages.iter().filter_map(|package| breach(package, &allowed)).collect())
+    let mut breaches = BTreeSet::new();
+    for folder in WORKSPACES {
+        let mut command = cargo();
+        command.current_dir(root().join(folder)).args(["metadata", "--format-version=1", "--locked"]);
+        let metadata: Value = serde_json::from_str(&read(&mut command)?)?;
+        let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+        breaches.extend(packages.iter().filter_map(|package| breach(package, &allowed)));
+    }
+    Ok(breaches.into_iter().collect())
 }
 
 fn breach(package: &Value, allowed: &[String]) -> Option<String> {
