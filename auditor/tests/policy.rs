@@ -209,7 +209,7 @@ fn example() -> String {
 
 #[test]
 fn example_schema_and_parser_agree() {
-    let (code, stdout, said) = check(&example());
+    let (code, stdout, said) = check(example());
     assert_eq!(code, 0, "{said}");
     assert!(stdout.contains("#   orders\n") && stdout.contains("#   builtin:health: GET, HEAD /health/**"), "{stdout}");
     let schema: serde_json::Value =
