@@ -1,5 +1,4 @@
-//! Any bytes as a policy file, and as the condition of a route with any claims in the token it is asked of. The fuzz target `policy` takes
-//! this file, too.
+//! Any bytes as a policy file, and as the condition of a route with any claims in the token it is asked of.
 
 use std::path::Path;
 

@@ -51,9 +51,9 @@ fn conditions_nested_however_deep_are_read_or_refused() {
     }
 }
 
-/// The inputs that the fuzz target begins with.
+/// Policy files and conditions that are changed at random.
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/policy");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge/policies");
     let mut paths: Vec<_> =
         std::fs::read_dir(folder).expect("a corpus").map(|entry| entry.expect("a file").path()).collect();
     paths.sort();
@@ -61,7 +61,7 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn inputs_of_the_fuzz_target_hold() {
+fn policies_and_conditions_are_read_or_refused() {
     corpus().iter().for_each(|input| policy_input::check(input));
 }
 
@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn changed_inputs_of_the_fuzz_target_hold(
+    fn changed_policies_and_conditions_are_read_or_refused(
         which in any::<prop::sample::Index>(),
         at in any::<prop::sample::Index>(),
         length in 0..12_usize,
