@@ -157,12 +157,12 @@ fn killed_it_leaves_no_program_link_map_or_pin() {
 }
 
 #[test]
-fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
+fn suspended_it_counts_what_overruns_the_ring_and_judges_again_afterwards() {
     let mut rig = rig(&SERVERS, &CLIENTS).unwrap();
     let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let daemon = Daemon::start(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let mut answers = HashMap::new();
-    let first = mixed(&rig, 2, 6).planned();
+    let first = lossy(&rig, 2, 6);
     run_slowly(&mut rig, &mut auditor, &first, &mut answers).unwrap();
     let records = || daemon.sample("auditor_capture_records_total", "ring").unwrap();
     let (read_before, lost_before) = (records(), lost(&daemon).unwrap());
@@ -180,10 +180,8 @@ fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
     let (lost_then, read) = (lost_then.unwrap(), records() - read_before);
     eprintln!("{} calls while suspended: {read} records held, {lost_then} lost", overrun.len());
     assert!(lost_then >= 9.0 * read, "{lost_then} records were lost and {read} held: less than ten rings full");
-    // On connections of their own: those that were overrun may take a while to be understood again.
-    let fresh = |planned: &Planned| matches!(planned.call.group.split('-').nth(3), Some("2" | "3"));
-    let last: Vec<Planned> = mixed(&rig, 4, 6).planned().into_iter().filter(fresh).collect();
-    assert!(!last.is_empty());
+    // The ring is as small as before, and others on the machine may call: again nothing false, if not all.
+    let last = lossy(&rig, 4, 6);
     run_slowly(&mut rig, &mut auditor, &last, &mut answers).unwrap();
     let planned = [first, overrun, last].concat();
     let comparison = compare(auditor, &rig, &planned, &answers).unwrap();
