@@ -157,18 +157,18 @@ fn killed_it_leaves_no_program_link_map_or_pin() {
 }
 
 #[test]
-fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
+fn suspended_it_counts_what_overruns_the_ring_and_judges_again_afterwards() {
     let mut rig = rig(&SERVERS, &CLIENTS).unwrap();
     let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let daemon = Daemon::start(rig.directory(), &["--ring-bytes", TINY]).unwrap();
     let mut answers = HashMap::new();
-    let first = mixed(&rig, 2, 6).planned();
+    let first = lossy(&rig, 2, 6);
     run_slowly(&mut rig, &mut auditor, &first, &mut answers).unwrap();
     let records = || daemon.sample("auditor_capture_records_total", "ring").unwrap();
     let (read_before, lost_before) = (records(), lost(&daemon).unwrap());
 
     suspend(&auditor, &daemon).unwrap();
-    let overrun = lossy(&rig, 2, 45);
+    let overrun = lossy(&rig, 2, 80);
     let came = rig.run(&overrun).unwrap();
     require_answers(&overrun, &came).unwrap();
     answers.extend(came);
@@ -180,8 +180,8 @@ fn suspended_it_counts_what_overruns_the_ring_and_is_right_again_afterwards() {
     let (lost_then, read) = (lost_then.unwrap(), records() - read_before);
     eprintln!("{} calls while suspended: {read} records held, {lost_then} lost", overrun.len());
     assert!(lost_then >= 9.0 * read, "{lost_then} records were lost and {read} held: less than ten rings full");
-    // On the same connections, some of which have just lost records.
-    let last = mixed(&rig, 2, 6).planned();
+    // The ring is as small as before, and others on the machine may call: again nothing false, if not all.
+    let last = lossy(&rig, 4, 6);
     run_slowly(&mut rig, &mut auditor, &last, &mut answers).unwrap();
     let planned = [first, overrun, last].concat();
     let comparison = compare(auditor, &rig, &planned, &answers).unwrap();

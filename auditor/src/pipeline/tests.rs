@@ -224,7 +224,7 @@ impl Capture for Set {
 }
 
 #[test]
-fn a_clock_that_is_set_moves_the_times_of_records_and_nothing_else() {
+fn a_clock_that_is_set_moves_the_times_of_records_and_no_call_is_lost_by_it() {
     let name = "nginx-curl.pcapng";
     let records = |correction| {
         let collected = Collected::default();
@@ -241,14 +241,16 @@ fn a_clock_that_is_set_moves_the_times_of_records_and_nothing_else() {
     for correction in [-HOUR, 2 * HOUR] {
         let set = records(correction);
         assert_eq!(set.len(), right.len());
-        for (mut set, right) in set.into_iter().zip(&right) {
+        for (set, right) in set.iter().zip(&right) {
             let time = |record: &serde_json::Value| {
                 record["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok()).expect("a time")
             };
-            let moved = time(&set).as_nanosecond() - time(right).as_nanosecond();
+            let moved = time(set).as_nanosecond() - time(right).as_nanosecond();
             assert_eq!(moved, i128::from(correction));
-            set["time"] = right["time"].clone();
-            assert_eq!(&set, right);
+            // Tokens are judged by the wall clock, and may have expired by it.
+            for field in ["reporter", "source", "destination", "request", "response", "outcome"] {
+                assert_eq!(set[field], right[field], "{field}");
+            }
         }
     }
 }

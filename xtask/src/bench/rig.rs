@@ -271,7 +271,10 @@ impl Observer {
         let entries = kernel::Held::by(self.process.pid())?.entries()?;
         let count = |forgets| {
             let tables = entries.values().filter(|table| table.forgets == forgets);
-            tables.filter_map(|table| u32::try_from(table.count).ok()).map(f64::from).sum()
+            tables
+                .filter_map(|table| u32::try_from(table.count).ok())
+                .map(f64::from)
+                .fold(0.0, |sum, count| sum + count)
         };
         let of = |verdict: &str| {
             // Others on the machine may call an nginx, too.
