@@ -26,6 +26,7 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("wrk", "wrk"),
     ("h2load", "nghttp2-client"),
     ("nghttpd", "nghttp2-server"),
+    ("nghttpx", "nghttp2-proxy"),
     ("taskset", "util-linux"),
     ("tshark", "tshark"),
     ("ip", "iproute2"),
