@@ -136,7 +136,9 @@ func carryOut(connection *grpc.ClientConn, made, ping *call) error {
 			return err
 		}
 		if made.ending == "first" {
+			// Waiting for what comes of it would not do: where a part of the next message is there, it is "unexpected EOF".
 			cancel()
+			return status.FromContextError(around.Err()).Err()
 		}
 	}
 }
