@@ -13,6 +13,7 @@ pub mod evidence;
 mod hash;
 pub mod judgement;
 pub mod kernel;
+mod memory;
 pub mod pipeline;
 pub mod plaintext;
 pub mod policy;

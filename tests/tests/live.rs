@@ -64,6 +64,10 @@ fn the_daemon_serves_metrics_and_leaves_nothing_behind() {
     let rig = rig(&[ServerKind::Python]).unwrap();
     let daemon = Daemon::start(directory.path(), &[]).unwrap();
     assert!(daemon.get("/healthz").unwrap().starts_with("HTTP/1.1 200"));
+    // What reading the kernel's types took for a moment is given back: some 30 MiB.
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+    assert!(own.is_some_and(|kibibytes: u32| kibibytes < 16 * 1024), "{status}");
     let server = rig.servers()[0].sockets()[0];
     curl(&["--disable", "--silent", &format!("http://{server}/open/1"), "--config", "-"], "", None).unwrap();
     let mut last = String::new();

@@ -26,6 +26,7 @@ use crate::{
         probe::{Answer, Capabilities, initial_pid_namespace},
         syscalls::{self, ExitProgram},
     },
+    memory,
     plaintext::{finder::Finder, source::PlaintextSource},
     policy::unix::sensitive,
 };
@@ -91,6 +92,7 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
         Some(loaded) => unix_sockets(config, source, loaded),
         None => source,
     };
+    memory::give_back();
     Ok(Live { source, attributor, root, hook, own_pid, iterator })
 }
 
