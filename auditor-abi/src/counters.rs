@@ -13,7 +13,7 @@ pub const LOST_PAYLOAD: u32 = 3;
 pub const LOST_TAIL_CALL: u32 = 4;
 /// The end of a read was not seen (kretprobe: all its instances were in use).
 pub const LOST_RETURN: u32 = 5;
-/// No room to remember a read under way.
+/// No room to remember a read under way, or a call that is not followed (`sendmmsg` and `recvmmsg`, where system calls are read).
 pub const LOST_CALL: u32 = 6;
 /// Number of counters.
 pub const COUNT: u32 = 7;

@@ -11,4 +11,5 @@ pub mod names;
 pub mod plaintext;
 pub mod probes;
 pub mod record;
+pub mod repeat;
 pub mod syscalls;

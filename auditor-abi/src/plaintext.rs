@@ -64,10 +64,14 @@ pub const CALL_CHAIN: u32 = 7;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 pub struct Library {
-    /// Where a session keeps the random of its ClientHello.
+    /// Where the random of the session's ClientHello is kept: in the session, or in what `state` leads to.
     pub random: u32,
-    /// Where a session keeps, as an `int`, whether it is the server's.
+    /// Where a session keeps the pointer to what holds the random; [`crate::layout::ABSENT`] where that is the session itself.
+    pub state: u32,
+    /// Where a session keeps, as an `int` or in bits of one, whether it is the server's.
     pub server: u32,
+    /// Those bits.
+    pub server_mask: u32,
     /// Where a session keeps, as a `long`, the result of verifying the peer's certificate.
     pub verify: u32,
     /// Where a session keeps the pointer to what can be resumed of it.
@@ -76,9 +80,10 @@ pub struct Library {
     pub peer: u32,
     /// Zero.
     pub padding: u32,
-    /// Go: distance of `(*TCPConn).Close` from `(*Conn).Write`, which tells a connection that is a TCP socket itself; 0 unknown.
+    /// Go: distance of `(*TCPConn).Close` from where `(*Conn).Write` is probed, which tells a connection that is a TCP socket
+    /// itself; 0 unknown.
     pub tcp_close: [u64; 2],
-    /// Go: distance of each probed function from `(*Conn).Write`, by `CALL_*`; 0 for that itself.
+    /// Go: distance of where each function is probed from where `(*Conn).Write` is, by `CALL_*`; 0 for that itself.
     pub functions: [u64; 6],
 }
 

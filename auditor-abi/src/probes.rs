@@ -1,4 +1,4 @@
-//! What the probes on `tcp_sendmsg`, `tcp_recvmsg` and `tcp_close` and user space agree on. They are an object of their own, for
+//! What the probes on `tcp_sendmsg`, `tcp_recvmsg` and `tcp_close`, or on system calls, and user space agree on. They are an object of their own, for
 //! nodes where the packets cannot be seen; their records are those of [`crate::record`].
 
 use crate::layout::{Field, field};
@@ -20,6 +20,20 @@ pub const PROGRAM_RECEIVE_RETURN: &str = "recv_kretprobe";
 /// Program: kprobe of `tcp_close`.
 pub const PROGRAM_CLOSE_KPROBE: &str = "close_kprobe";
 
+/// Program: tracepoint at the entry of system calls.
+pub const PROGRAM_CALL_ENTER: &str = "call_enter";
+/// Program: tracepoint at their exit.
+pub const PROGRAM_CALL_EXIT: &str = "call_exit";
+/// Program: tracepoint where the kernel is done with a TCP socket.
+pub const PROGRAM_CALL_DESTROY: &str = "call_destroy";
+
+/// Tracepoint: a system call begins.
+pub const TRACEPOINT_ENTER: &str = "sys_enter";
+/// Tracepoint: it ends.
+pub const TRACEPOINT_EXIT: &str = "sys_exit";
+/// Tracepoint: a TCP socket goes.
+pub const TRACEPOINT_DESTROY: &str = "tcp_destroy_sock";
+
 /// Kernel function: a process sends.
 pub const FUNCTION_SEND: &str = "tcp_sendmsg";
 /// Kernel function: a process reads.
@@ -31,6 +45,8 @@ pub const FUNCTION_CLOSE: &str = "tcp_close";
 pub const GLOBAL_RECEIVE_ARITY: &str = "RECEIVE_ARITY";
 /// Global: `u32`, 1 where programs may ask for a socket's cookie (fentry from 5.12 on).
 pub const GLOBAL_COOKIE_HELPER: &str = "COOKIE_HELPER";
+/// Global: `u32`, 1 for the programs of system calls: the arrays of scattered transfers lie in the process' memory.
+pub const GLOBAL_ARRAYS_OF_PROCESS: &str = "ARRAYS_OF_PROCESS";
 /// Global: `u32`, the bits of an iterator's type that tell its kind.
 pub const GLOBAL_ITERATOR_MASK: &str = "ITER_MASK";
 
@@ -46,7 +62,7 @@ pub const ENUMERATORS: [(&str, &str); 2] = [("KIND_IOVEC", "ITER_IOVEC"), ("KIND
 
 /// Struct members these programs need beside those that the packet programs need. Where a global stands more than once, the
 /// first member that exists counts: they were renamed.
-pub const FIELDS: [Field; 19] = [
+pub const FIELDS: [Field; 24] = [
     field("OFF_SK_CGROUP", "sock", "sk_cgrp_data.cgroup"),
     field("OFF_SK_CGROUP", "sock", "sk_cgrp_data.val"),
     field("OFF_CGROUP_NODE", "cgroup", "kn"),
@@ -66,10 +82,15 @@ pub const FIELDS: [Field; 19] = [
     field("OFF_ITER_IOV", "iov_iter", "__iov"),
     field("OFF_ITER_SEGS", "iov_iter", "nr_segs"),
     field("OFF_ITER_UBUF", "iov_iter", "ubuf"),
+    field("OFF_TASK_STATUS", "task_struct", "thread_info.status"),
+    field("OFF_SK_PROT", "sock", "__sk_common.skc_prot"),
+    field("OFF_SK_CREATOR", "sock", "sk_prot_creator"),
+    field("OFF_PROTO_SEND", "proto", "sendmsg"),
+    field("OFF_PROTO_RECEIVE", "proto", "recvmsg"),
 ];
 
 /// Globals of members that the packet programs need as well.
-pub const SHARED_FIELDS: [&str; 14] = [
+pub const SHARED_FIELDS: [&str; 22] = [
     "OFF_SK_NET",
     "OFF_SK_DPORT",
     "OFF_SK_STATE",
@@ -84,9 +105,40 @@ pub const SHARED_FIELDS: [&str; 14] = [
     "OFF_TASK_LEADER",
     "OFF_TASK_START",
     "OFF_TASK_COMM",
+    "OFF_TASK_FILES",
+    "OFF_FILES_TABLE",
+    "OFF_TABLE_FILES",
+    "OFF_TABLE_SIZE",
+    "OFF_FILE_PRIVATE",
+    "OFF_SOCKET_FILE",
+    "OFF_SOCKET_SK",
+    "OFF_SK_PROTOCOL",
 ];
 
-/// Globals without which nothing can be captured.
+/// Globals without which the programs of system calls capture nothing.
+pub const ESSENTIAL_FOR_CALLS: [&str; 19] = [
+    "OFF_SK_NUM",
+    "OFF_SK_FAMILY",
+    "OFF_SK_DPORT",
+    "OFF_SK_STATE",
+    "OFF_SK_PROTOCOL",
+    "OFF_SK_PROT",
+    "OFF_SK_CREATOR",
+    "OFF_PROTO_SEND",
+    "OFF_PROTO_RECEIVE",
+    "OFF_TCP_WRITTEN",
+    "OFF_TCP_READ",
+    "OFF_TASK_STATUS",
+    "OFF_TASK_FILES",
+    "OFF_FILES_TABLE",
+    "OFF_TABLE_FILES",
+    "OFF_TABLE_SIZE",
+    "OFF_FILE_PRIVATE",
+    "OFF_SOCKET_FILE",
+    "OFF_SOCKET_SK",
+];
+
+/// Globals without which the probes on the kernel's functions capture nothing.
 pub const ESSENTIAL: [&str; 12] = [
     "OFF_SK_NUM",
     "OFF_SK_FAMILY",

@@ -86,6 +86,29 @@ pub const MARK_GAP: u8 = 2;
 /// Nothing more will come of this socket, apart from its end.
 pub const MARK_MUTED: u8 = 4;
 
+/// [`RecordHeader::marks`]: calls of this socket were passed over, not copied. The record has no owner
+/// ([`RecordHeader::owner_tgid`] is 0); in the place of its name is a [`PassedOver`].
+pub const MARK_SAMPLED: u8 = 8;
+
+/// What was passed over of a socket before a record, in the place of [`RecordHeader::owner_comm`]: both directions go on behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+pub struct PassedOver {
+    /// Calls of this socket that were ever passed over with their answers, modulo 2^32.
+    pub calls: u32,
+    /// Sequence number behind the last byte that was seen of the other direction than the record's.
+    pub next_other: u32,
+    /// `PASSED_*` bits.
+    pub how: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// [`PassedOver::how`]: requests and answers did not follow each other one by one. Nothing of this socket is passed over any more.
+pub const PASSED_DOUBTFUL: u32 = 1;
+/// [`PassedOver::how`]: the record begins the answer to a request that was passed over; it is not like those before it.
+pub const PASSED_REQUEST: u32 = 2;
+
 /// Largest payload of one record.
 pub const PAYLOAD_MAX: usize = 16 * 1024;
 /// Payload capacities a record may reserve in the ring: the smallest that is larger than the payload is taken (a record

@@ -4,7 +4,10 @@ use core::mem::MaybeUninit;
 
 use auditor_abi::{
     counters,
-    record::{EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, PAYLOAD_CLASSES, RecordHeader, TLS_HEADERS_MAX, TlsHeader},
+    record::{
+        EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, MARK_SAMPLED, PASSED_DOUBTFUL, PASSED_REQUEST, PAYLOAD_CLASSES,
+        RecordHeader, TLS_HEADERS_MAX, TlsHeader,
+    },
 };
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_NO_WAKEUP, bpf_sock},
@@ -15,6 +18,7 @@ use crate::{
     clamp::clamp,
     maps::{Found, RECORDS, Socket, count_loss},
     packet::{Headers, V4_MAPPED},
+    thin,
 };
 
 /// A record of one capacity. The ring's memory is not cleared: only `captured` bytes of the payload mean anything.
@@ -31,6 +35,20 @@ pub struct Observed<'a> {
     pub headers: &'a Headers,
     pub direction: u8,
     pub class: u8,
+    /// What was passed over; `None` in programs that pass nothing over.
+    pub thinned: Option<&'a Thinned>,
+}
+
+/// What was passed over of a socket, as [`crate::thin`] has it.
+pub struct Thinned {
+    /// Whether it is said with this packet.
+    pub tells: bool,
+    /// [`auditor_abi::record::PassedOver::calls`].
+    pub passed: u32,
+    /// [`auditor_abi::record::PassedOver::next_other`].
+    pub next_other: u32,
+    /// [`thin::DOUBT`], [`thin::REQUEST`].
+    pub how: u32,
 }
 
 /// Writes a record with up to `wanted` bytes of the packet's payload, in the smallest capacity that holds them, or with the
@@ -44,6 +62,17 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u3
     // SAFETY: filled in; integers and byte arrays have no invalid values.
     let header = unsafe { header.assume_init_mut() };
     let half = usize::from(observed.direction != EGRESS);
+    let tells = match observed.thinned {
+        Some(thinned) if thinned.tells => {
+            if socket.gap[1 - half] != 0 {
+                header.marks |= MARK_GAP;
+            }
+            // SAFETY: the name's place is aligned to 8; volatile, or the compiler would make a call of it.
+            unsafe { say_passed_over(header, thinned) };
+            true
+        }
+        _ => false,
+    };
     let status = if found > 0 {
         write_found(header, &socket.walks[half].found)
     } else if wanted == 0 {
@@ -58,6 +87,10 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u3
         write::<{ PAYLOAD_CLASSES[3] }>(observed, header, wanted)
     };
     socket.gap[half] = u32::from(status != WRITTEN);
+    if tells {
+        // It speaks for both directions.
+        socket.gap[1 - half] = u32::from(status != WRITTEN);
+    }
     if status != WRITTEN {
         count_loss(status);
     }
@@ -170,6 +203,22 @@ unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Sock
         (*header).tcp_flags = observed.headers.flags;
         (*header).marks = marks;
     }
+}
+
+/// Says what was passed over, in the place of the owner's name.
+///
+/// # Safety
+/// Places in the header must be writable and aligned as its type says.
+#[inline(always)]
+unsafe fn say_passed_over(header: &mut RecordHeader, thinned: &Thinned) {
+    header.owner_tgid = 0;
+    header.owner_start_ns = 0;
+    header.marks |= MARK_SAMPLED;
+    let doubt = if thinned.how & thin::DOUBT != 0 { PASSED_DOUBTFUL } else { 0 };
+    let request = if thinned.how & thin::REQUEST != 0 { PASSED_REQUEST } else { 0 };
+    let words = [thinned.passed, thinned.next_other, doubt | request, 0];
+    // SAFETY: the caller's promise.
+    unsafe { store(&raw mut header.owner_comm, words) };
 }
 
 /// `AF_INET` (include/linux/socket.h).

@@ -12,6 +12,12 @@ globals! {
     REQUEST_BUDGET = 16 * 1024;
     /// Bytes of a response head that are copied at most.
     RESPONSE_BUDGET = 4 * 1024;
+    /// Whether calls may ever be passed over. A constant to the verifier, which leaves out what it makes impossible.
+    SAMPLES = 0;
+    REPEAT_KEY_0 = 0;
+    REPEAT_KEY_1 = 0;
+    REPEAT_KEY_2 = 0;
+    REPEAT_KEY_3 = 0;
     OFF_SK_LOCK_OWNED = ABSENT;
     OFF_SK_NET = ABSENT;
     OFF_SK_NUM = ABSENT;

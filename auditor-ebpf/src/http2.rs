@@ -84,7 +84,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     headers.payload_offset += from;
     headers.payload_length = if here > 0 { here } else { length.saturating_sub(from) };
     let class = if here > 0 { CLASS_HTTP2 } else { CLASS_END };
-    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, here, 0);
+    emit(&Observed { skb, sk, headers: &headers, direction, class, thinned: None }, socket, here, 0);
     again_if(more || (ends && !last), skb, direction, run);
 }
 

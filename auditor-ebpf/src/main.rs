@@ -16,6 +16,7 @@ mod owner;
 mod packet;
 mod read;
 mod sniff;
+mod thin;
 mod tls;
 mod volatile;
 

@@ -5,16 +5,17 @@ use core::ffi::c_void;
 use auditor_abi::{
     counters,
     record::{SPARED_MAX, TLS_HEADERS_MAX, TlsHeader},
+    repeat::{self, APPROVED_MAX, Approval},
 };
 use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
-    maps::{LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
-use crate::frames::Frames;
+use crate::{frames::Frames, thin::Repeats};
 
 /// Carries records to the auditor. The loader sets its size.
 #[map]
@@ -46,14 +47,40 @@ pub static HTTP2_INGRESS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static SPARED: LruHashMap<u64, u8> = LruHashMap::with_max_entries(SPARED_MAX, 0);
 
+/// The programs for connections whose calls may be passed over, on the way out: [`crate::thin`] decides, then all else is copied.
+#[map]
+pub static THIN_EGRESS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// The same on the way in.
+#[map]
+pub static THIN_INGRESS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// How deep calls are sampled, written by the auditor: see [`repeat::sampling`].
+#[map]
+static SAMPLING: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Approvals of requests by the cookies of their sockets, written by the auditor.
+#[map]
+static APPROVED: LruHashMap<u64, Approval> = LruHashMap::with_max_entries(APPROVED_MAX, 0);
+
+/// Calls that were passed over.
+#[map]
+static PASSED_OVER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// [`Socket::followed`]: TLS.
 pub const TLS: u32 = 1;
 /// HTTP/2.
 pub const HTTP2: u32 = 2;
+/// HTTP/1, while calls may be passed over.
+pub const THIN: u32 = 3;
 
 /// What is remembered of a socket; freed with it by the kernel.
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// What is known of calls that repeat; of sockets only whose calls may be passed over.
+#[btf_map]
+static REPEATED: SkStorage<Repeats> = SkStorage::new();
 
 /// What is remembered of a socket. Egress and ingress may run at once on two CPUs: each writes its own half of the arrays, and
 /// the rest is written by egress alone or is the same whoever writes it.
@@ -62,7 +89,7 @@ pub struct Socket {
     /// 1 when nothing more is wanted of a direction; when it is 1 for both the socket is muted. First, because for most packets it
     /// is all that is read: it shares a cache line with what the kernel reads to find it (`struct bpf_local_storage_elem`).
     pub quiet: [u32; 2],
-    /// [`TLS`] or [`HTTP2`] once that has been recognised.
+    /// [`TLS`] or [`HTTP2`] once that has been recognised; [`THIN`].
     pub followed: u32,
     /// 1 once a head has been seen; 2 while the last of a response was of status 101.
     pub http: u32,
@@ -177,6 +204,40 @@ pub fn is_spared(socket: &Socket) -> bool {
     // It stays where another CPU has taken it out, or not: it is heard once.
     let _ = SPARED.remove(&socket.cookie);
     true
+}
+
+/// One of how many calls that repeat is copied, and how often all approvals were withdrawn.
+#[inline(always)]
+pub fn sampling() -> (u32, u32) {
+    repeat::sampling(SAMPLING.get(0).copied().unwrap_or(0))
+}
+
+/// The approval of a socket; zeros where there is none.
+#[inline(always)]
+pub fn approval(socket: &Socket) -> Approval {
+    // SAFETY: two words, which are copied. What they say is checked as a whole.
+    unsafe { APPROVED.get(&socket.cookie) }.copied().unwrap_or([0, 0])
+}
+
+/// What is known of a socket's calls that repeat; made where it is not there.
+#[inline(always)]
+pub fn repeats(sk: *mut bpf_sock) -> Option<*mut Repeats> {
+    let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    // SAFETY: a full socket, by `packet::tcp_socket`.
+    let value = unsafe {
+        let map = (&raw const REPEATED).cast_mut().cast::<c_void>();
+        bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags)
+    };
+    if value.is_null() { None } else { Some(value.cast()) }
+}
+
+/// Counts a call that is passed over.
+#[inline(always)]
+pub fn count_passed_over() {
+    if let Some(count) = PASSED_OVER.get_ptr_mut(0) {
+        // SAFETY: a pointer into this CPU's slot, aligned. Atomic, because a softirq may interrupt, and the count is exact.
+        unsafe { core::arch::asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64) };
+    }
 }
 
 /// Counts one loss.

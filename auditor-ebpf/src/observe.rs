@@ -13,12 +13,12 @@ use aya_ebpf::{
 };
 
 use crate::{
-    emit::{Observed, emit},
+    emit::{Observed, Thinned, emit},
     globals, http2,
     maps::{self, Socket, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},
-    sniff, tls,
+    sniff, thin, tls,
 };
 
 /// `TCP_LISTEN` (include/net/tcp_states.h): connection requests pass here with the listener's socket.
@@ -29,6 +29,8 @@ const MISSES: u32 = 4;
 const SPARED_FROM: u32 = 16;
 /// [`Socket::http`] after a response with status 101.
 const SWITCHED: u32 = 2;
+/// In the place of a class: of the payload, if there is any, nothing is wanted.
+const BARE: u8 = 0xf0;
 /// Bytes copied of a TLS connection that was met in its middle: a record header.
 const TLS_MIDDLE: u32 = 5;
 
@@ -70,19 +72,69 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if socket.seen == 0 {
         first_sight(skb, sk, socket);
     }
-    let (class, wanted) = if headers.payload_length == 0 {
-        (sniff::NOTHING, 0)
-    } else {
-        let (sniffed, behind) = sniff::sniff(skb, headers.payload_offset, headers.payload_length);
-        decide(socket, half, sniffed, behind, &headers)
+    let (sniffed, behind) = sniffed(skb, &headers);
+    if sniffed == CLASS_REQUEST && globals::load(&globals::SAMPLES) != 0 && maps::sampling().0 > 1 {
+        socket.followed = maps::THIN;
+        return thin::call(skb, direction);
+    }
+    tell(skb, sk, socket, &headers, (direction, None), (sniffed, behind));
+}
+
+/// Copies what is wanted of a packet of a connection whose calls may be passed over: [`thin`] did not pass it over.
+#[inline(always)]
+pub fn copy(skb: *mut __sk_buff, direction: u8) {
+    let Some(sk) = packet::tcp_socket(skb) else { return };
+    let Some(socket) = maps::socket(sk) else { return };
+    let mut headers = match packet::headers(skb) {
+        Ok(Some(headers)) => headers,
+        Ok(None) => return,
+        Err(()) => return count_loss(counters::LOST_HEADERS),
     };
-    if socket.followed != 0 {
+    let (what, passed, next_other) = thin::told(skb);
+    if what & thin::BARE != 0 {
+        headers.sequence = headers.sequence.wrapping_add(headers.payload_length);
+        headers.payload_length = 0;
+    }
+    let sniffed = sniffed(skb, &headers);
+    let thinned = Thinned { tells: what & thin::TELL != 0, passed, next_other, how: what };
+    tell(skb, sk, socket, &headers, (direction, Some(&thinned)), sniffed);
+}
+
+/// The class of a segment by its first bytes, and the four bytes behind the eighth.
+#[inline(always)]
+fn sniffed(skb: *mut __sk_buff, headers: &Headers) -> (u8, u32) {
+    if headers.payload_length == 0 {
+        return (BARE, 0);
+    }
+    sniff::sniff(skb, headers.payload_offset, headers.payload_length)
+}
+
+/// Writes a record of what is wanted of a packet, if anything.
+#[inline(always)]
+fn tell(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    socket: &mut Socket,
+    headers: &Headers,
+    (direction, thinned): (u8, Option<&Thinned>),
+    (sniffed, behind): (u8, u32),
+) {
+    let half = usize::from(direction != EGRESS);
+    let before = socket.followed;
+    let (class, wanted) =
+        if sniffed == BARE { (sniff::NOTHING, 0) } else { decide(socket, half, sniffed, behind, headers) };
+    if socket.followed != before {
         return go_on(skb, socket.followed, direction);
     }
     let spared = class == CLASS_REQUEST && direction == EGRESS && is_spared(socket);
     let (class, wanted) = if spared { (CLASS_CONTINUATION, 0) } else { (class, wanted) };
     // The end of the stream may come alone or with the end of a body.
     let ends = class == sniff::NOTHING && headers.flags & (FIN | RST) != 0 && socket.http != 0;
+    // What was passed over is said even where nothing is wanted.
+    let (class, wanted) = match thinned {
+        Some(thinned) if thinned.tells && class == sniff::NOTHING && !ends => (CLASS_CONTINUATION, 0),
+        _ => (class, wanted),
+    };
     if class == sniff::NOTHING && !ends {
         return;
     }
@@ -91,7 +143,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     }
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
-    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted, 0);
+    emit(&Observed { skb, sk, headers, direction, class, thinned }, socket, wanted, 0);
     if spared && socket.gap[half] != 0 {
         // The auditor did not get to know of it.
         socket.quiet = [0, 0];
@@ -114,7 +166,11 @@ fn is_spared(socket: &mut Socket) -> bool {
 /// Goes on in the program that follows the connection.
 #[inline(always)]
 fn go_on(skb: *mut __sk_buff, followed: u32, direction: u8) {
-    if followed == maps::TLS { tls::call(skb, direction) } else { http2::call(skb, direction) }
+    match followed {
+        maps::TLS => tls::call(skb, direction),
+        maps::HTTP2 => http2::call(skb, direction),
+        _ => thin::call(skb, direction),
+    }
 }
 
 /// A socket's first packet with payload (or its end).

@@ -92,7 +92,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     if direction == EGRESS {
         owner::note(sk, socket);
     }
-    emit(&Observed { skb, sk, headers: &headers, direction, class }, socket, wanted, found);
+    emit(&Observed { skb, sk, headers: &headers, direction, class, thinned: None }, socket, wanted, found);
     again_if(more, skb, direction);
 }
 

@@ -170,6 +170,8 @@ impl Connection {
             fresh: true,
             gap: false,
             complete_source: false,
+            passed_over: None,
+            repeat: None,
             muted: false,
             owner: None,
             cgroup: Some(1),

@@ -79,6 +79,8 @@ fn segment(
         fresh: true,
         gap: false,
         complete_source: false,
+        passed_over: None,
+        repeat: None,
         muted: false,
         owner: None,
         cgroup: Some(1),

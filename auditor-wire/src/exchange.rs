@@ -99,6 +99,11 @@ pub struct Exchange {
     pub deviations: Deviations,
     /// What is known of the TLS connection that carried it, when it was read above TLS; `None` for a call in clear.
     pub tls: Option<Box<tls::Facts>>,
+    /// Calls of its connection that were passed over since the one before it, each the same, byte for byte, as one that was seen.
+    pub passed_over: u32,
+    /// Its request was all that a segment of its socket carried, and no other socket tells of it: a source may pass over those that
+    /// repeat it, which it knows by this.
+    pub repeatable: Option<u64>,
 }
 
 /// A message's head: start line and headers, values still readable. It holds secrets: it is wiped when dropped, its `Debug`
@@ -110,9 +115,17 @@ pub struct Head {
 
 /// Where one header stands in [`Head::bytes`].
 #[derive(Clone, Copy, Debug)]
-struct Field {
+pub(crate) struct Field {
     name: (u32, u32),
     value: (u32, u32),
+}
+
+impl Field {
+    /// A header by where its name and its value begin and end; `None` beyond 4 GiB.
+    pub(crate) fn new(name: (usize, usize), value: (usize, usize)) -> Option<Self> {
+        let range = |(start, end)| Some((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
+        Some(Self { name: range(name)?, value: range(value)? })
+    }
 }
 
 /// A request's head. Its `Debug` shows neither query nor userinfo.
@@ -211,14 +224,19 @@ impl Head {
     /// Ranges that do not lie inside `bytes` are dropped.
     #[must_use]
     pub fn new(bytes: Vec<u8>, ranges: impl IntoIterator<Item = ((usize, usize), (usize, usize))>) -> Self {
-        let bytes = SecretBuffer::from(bytes);
-        let inside = |(start, end): (usize, usize)| {
-            let range = (u32::try_from(start).ok()?, u32::try_from(end).ok()?);
-            (start <= end && end <= bytes.len()).then_some(range)
-        };
+        let inside = |(start, end): &(usize, usize)| start <= end && *end <= bytes.len();
         let ranges = ranges.into_iter();
         let mut headers = Vec::with_capacity(ranges.size_hint().0);
-        headers.extend(ranges.filter_map(|(name, value)| Some(Field { name: inside(name)?, value: inside(value)? })));
+        headers.extend(
+            ranges
+                .filter(|(name, value)| inside(name) && inside(value))
+                .filter_map(|(name, value)| Field::new(name, value)),
+        );
+        Self { bytes: SecretBuffer::from(bytes), headers }
+    }
+
+    /// A head from its bytes and headers that lie inside them.
+    pub(crate) fn with_fields(bytes: SecretBuffer, headers: Vec<Field>) -> Self {
         Self { bytes, headers }
     }
 

@@ -9,7 +9,7 @@ use crate::http1::stream::{Chunk, Kind, Parser, What};
 use crate::http2::{self, head::Kind as Message};
 use crate::limits::Limits;
 use crate::packet::{self, LinkType};
-use crate::segment::{Class, Direction, Endpoints, Segment, SocketId, Timestamp};
+use crate::segment::{Class, Direction, Endpoints, PassedOver, Segment, SocketId, Timestamp};
 use crate::tls::{self, Accepted, ClientCertificate, Session, Side};
 use crate::tracker::Tracker;
 
@@ -249,6 +249,13 @@ fn fuzzed_segment(flags: u8, who: u8, sequence: u16, length: u8, class: u8, payl
         fresh: flags & 0x10 != 0,
         gap: flags & 0x20 != 0,
         complete_source: who & 0x10 != 0,
+        passed_over: (who & 0x20 != 0).then_some(PassedOver {
+            calls: u32::from(length),
+            next_other: u32::from(sequence ^ u16::from(class) << 4).wrapping_sub(0x8000),
+            doubtful: who & 0x40 != 0,
+            request: who & 0x80 != 0,
+        }),
+        repeat: (who & 0xc0 != 0).then_some(u64::from(who)),
         muted: flags & 0xc0 == 0xc0,
         owner: None,
         cgroup: None,
@@ -261,6 +268,8 @@ fn check(observation: Observation) {
     if let Observation::Exchange(exchange) = &observation {
         assert!(exchange.request.is_some() || exchange.unknown.is_some(), "{exchange:?}");
         assert!(exchange.response.is_some() || exchange.duration.is_none(), "{exchange:?}");
+        assert!(exchange.request.is_some() || exchange.duration.is_none(), "{exchange:?}");
+        assert!(exchange.request.is_some() || exchange.repeatable.is_none(), "{exchange:?}");
     }
 }
 

@@ -111,6 +111,20 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
+/// Calls that a source passed over: each a request and its response, whole, like one that was copied. Neither direction had any
+/// other bytes since the last segment that was copied of it; both go on at the begin of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Calls of the socket that were ever passed over, modulo 2^32.
+    pub calls: u32,
+    /// Where the other direction than the segment's goes on; its own does at the segment.
+    pub next_other: u32,
+    /// Requests and responses did not follow each other: where messages begin is not known after all.
+    pub doubtful: bool,
+    /// Of one call more the request was passed over. The segment begins its response.
+    pub request: bool,
+}
+
 /// One TCP segment as one socket saw it. `payload` may be shorter than `length`: bodies are not copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
@@ -148,6 +162,10 @@ pub struct Segment<'a> {
     pub complete_source: bool,
     /// Nothing more is copied of this socket.
     pub muted: bool,
+    /// Calls of this connection that the source passed over before this segment, where it did so since it last said.
+    pub passed_over: Option<PassedOver>,
+    /// What tells its bytes from those of all others of its socket, where the source may pass over requests that repeat them.
+    pub repeat: Option<u64>,
     /// Owner of the observing socket, where known.
     pub owner: Option<Owner>,
     /// Inode of the socket's cgroup2 directory, where known.

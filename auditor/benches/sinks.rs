@@ -69,6 +69,7 @@ fn judgements() -> Vec<Judgement> {
             findings: if soft { vec![finding()] } else { Vec::new() },
             deviations: Vec::new(),
             policy: Policed::default(),
+            sampling: None,
         }
     };
     (0..1000).map(judgement).collect()

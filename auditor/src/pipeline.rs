@@ -8,9 +8,12 @@
 //! What writes (stream, records, recording) sits behind a bounded queue on a thread of its own and cannot stall the drain.
 
 mod evidence;
+pub mod governor;
 mod outputs;
 mod policy;
 mod queue;
+mod repeats;
+mod sampling;
 
 use std::{
     io,
@@ -30,6 +33,8 @@ use self::{
     outputs::Recordings,
     policy::{PolicyKeeper, tell_waivers},
     queue::Queue,
+    repeats::{Repeatable, Repeats},
+    sampling::Sampler,
 };
 use crate::{
     attribution::{Attributed, Attributor, network::InternalNetworks},
@@ -52,6 +57,8 @@ use crate::{
 const QUIET_POLLS: u32 = 4;
 /// How often figures about the auditor itself are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
+/// A wall clock that is kept by slowing it down or up moves by less than this between two rounds.
+const CLOCK_WAS_SET_NS: u64 = 500_000_000;
 /// What is still in the ring at the end is taken in so many rounds at most: on a busy machine it never runs empty.
 const LAST_ROUNDS: usize = 64;
 
@@ -71,6 +78,8 @@ pub struct Pipeline {
     clock: TrafficClock,
     /// Segments taken.
     taken: u64,
+    /// `None`: every call is judged.
+    sampler: Option<Sampler>,
 }
 
 /// The stages from the attributor on.
@@ -84,6 +93,7 @@ struct BehindTracker {
     judge: Judge,
     policy: Option<PolicyKeeper>,
     outputs: Outputs,
+    repeats: Repeats,
 }
 
 /// When to stop, and who is told how it goes.
@@ -128,8 +138,14 @@ impl Pipeline {
             judge,
             policy: None,
             outputs,
+            repeats: Repeats::default(),
         };
-        Self { tracker, behind, clock: TrafficClock::default(), taken: 0 }
+        Self { tracker, behind, clock: TrafficClock::default(), taken: 0, sampler: None }
+    }
+
+    /// Stays below `share` of a core by judging less of the calls that repeat.
+    pub fn govern(&mut self, share: f64) {
+        self.sampler = Some(Sampler::new(share));
     }
 
     /// Leaves out what a process calls and is called: the auditor itself.
@@ -186,6 +202,7 @@ impl Pipeline {
             }
             if figures_due <= Instant::now() {
                 self.behind.keep_policy();
+                self.keep_within_share(source, started.elapsed());
                 self.figures(source, control);
                 figures_due = Instant::now() + FIGURES_EVERY;
             }
@@ -194,6 +211,16 @@ impl Pipeline {
         self.tracker.finish(&mut |observation| behind.observation(observation));
         self.figures(source, control);
         result
+    }
+
+    /// Goes deeper into sampling, or back, by the processor time used. What another policy takes back is taken back here, before its
+    /// figures say that it applies.
+    fn keep_within_share(&mut self, source: &mut Source, now: Duration) {
+        let (Some(sampler), Source::Segments(_, capture)) = (&mut self.sampler, source) else { return };
+        if let Some(one_of) = sampler.keep(now, &mut **capture) {
+            self.behind.repeats.sample(one_of);
+        }
+        self.behind.repeats.tell(&mut **capture);
     }
 
     /// Lets the writers write what they have, and gives what was gathered.
@@ -246,8 +273,9 @@ impl Pipeline {
     }
 
     fn segments(&mut self, capture: &mut dyn Capture) -> Result<Status, CaptureError> {
-        let Self { tracker, behind, clock, taken } = self;
-        behind.clock_correction = capture.clock_correction();
+        let Self { tracker, behind, clock, taken, .. } = self;
+        behind.correct_clock(capture.clock_correction());
+        behind.repeats.tell(capture);
         let status = capture.drain(&mut |segment| {
             *taken += 1;
             clock.segment(segment);
@@ -260,6 +288,7 @@ impl Pipeline {
             tracker.proof(socket, proof);
         }
         tracker.spared().for_each(|socket| capture.spare(socket));
+        behind.repeats.tell(capture);
         for (socket, known) in capture.unix_sockets() {
             behind.attributor.unix_socket(socket, known, clock.latest());
         }
@@ -275,6 +304,10 @@ impl Pipeline {
         }
         for (reason, total) in counts.lost {
             metrics.set_lost(reason, total);
+        }
+        metrics.set_sampled_out(counts.passed_over);
+        if let Some(sampler) = &self.sampler {
+            sampler.figures(metrics);
         }
         if let Source::Segments(_, capture) = source {
             for (program, total) in capture.program_times() {
@@ -297,6 +330,8 @@ impl BehindTracker {
     fn observation(&mut self, observation: Observation) {
         match observation {
             Observation::Exchange(exchange) => {
+                let repeatable = Repeatable::of(&exchange);
+                let passed_over = exchange.passed_over;
                 let mut call = self.attributor.exchange(*exchange);
                 call.observed.time = corrected(call.observed.time, self.clock_correction);
                 if self.is_own(&call) {
@@ -304,6 +339,12 @@ impl BehindTracker {
                 }
                 let masked = self.recorder.as_ref().map(|(recorder, _)| recorder.exchange(&call));
                 let mut judgement = self.judge.exchange(call);
+                if let Some(repeatable) = repeatable {
+                    self.repeats.judged(repeatable, judgement.as_ref(), self.clock_correction);
+                }
+                if let Some(judgement) = &mut judgement {
+                    judgement.sampling = self.repeats.sampling(passed_over);
+                }
                 if let Some(masked) = masked {
                     let credentials = judgement.as_ref().map_or(&[][..], |judgement| &judgement.credentials);
                     self.record(|_| masked.entry(credentials));
@@ -358,9 +399,19 @@ impl BehindTracker {
 
     /// Takes what changed in the policy file, and says once a day how waivers do.
     fn keep_policy(&mut self) {
-        if let Some(policy) = &mut self.policy {
-            policy.keep(&mut self.judge);
+        if let Some(policy) = &mut self.policy
+            && policy.keep(&mut self.judge)
+        {
+            self.repeats.withdraw();
         }
+    }
+
+    /// Takes what is added to the times of segments. A clock that was set makes tokens expire sooner or later.
+    fn correct_clock(&mut self, correction: i64) {
+        if correction.abs_diff(self.clock_correction) > CLOCK_WAS_SET_NS {
+            self.repeats.withdraw();
+        }
+        self.clock_correction = correction;
     }
 
     fn figures(&mut self, metrics: &Metrics) {

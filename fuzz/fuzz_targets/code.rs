@@ -21,5 +21,5 @@ fuzz_target!(|bytes: &[u8]| {
     if let Some(returns) = code::returns(bytes) {
         assert!(returns.iter().all(|at| *at < bytes.len() as u64));
     }
-    let _ = code::begins_go_function(bytes);
+    let _ = code::behind_stack_check(bytes);
 });

@@ -67,6 +67,8 @@ fn packet(socket: SocketId, direction: Direction, payload: &[u8]) -> Segment<'_>
         fresh: true,
         gap: false,
         complete_source: false,
+        passed_over: None,
+        repeat: None,
         muted: true,
         owner: None,
         cgroup: None,

@@ -65,6 +65,14 @@ impl Held {
         Ok(held)
     }
 
+    /// All there are, of whatever process.
+    ///
+    /// # Errors
+    /// When the kernel does not let us ask.
+    pub fn all() -> Result<Self> {
+        Ok(Self { programs: all(NEXT_PROGRAM)?, links: all(NEXT_LINK)?, maps: all(NEXT_MAP)? })
+    }
+
     /// Those of them that still exist.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! gRPC by real stacks: every client calls every server, and all of it is held against what the auditor says.
 
 use std::{
+    env,
     net::SocketAddr,
     thread,
     time::{Duration, Instant},
@@ -23,11 +24,21 @@ use serde_json::Value;
 const ROUNDS: usize = 20;
 /// Those once the connections are old.
 const LATER: usize = 3;
-/// How long connections stay open before they are used again; clients ask for a sign of life every ten seconds.
+/// How long connections stay open before they are used again, where [`LONGER`] does not say; clients ask for a sign of life every ten
+/// seconds.
 const IDLE: Duration = Duration::from_secs(21);
+/// The environment variable with the seconds for a run by hand that waits for longer.
+const LONGER: &str = "AUDITOR_TESTS_IDLE_SECONDS";
+/// One call among so many may end in another way than was planned: of grpc-go, one in 32,000 of two megabytes ended early.
+const STRAYS: usize = 1000;
 
 /// Who can be called, each with what it passes calls on to.
 type Routes = Vec<Vec<(String, u16)>>;
+
+fn idle() -> Duration {
+    let longer = env::var(LONGER).ok();
+    longer.map_or(IDLE, |seconds| Duration::from_secs(seconds.parse().expect("a number of seconds")))
+}
 
 fn plan(planner: &mut Planner, routes: &Routes, rounds: usize) -> Vec<Planned> {
     for client in Stack::ALL {
@@ -41,15 +52,16 @@ fn plan(planner: &mut Planner, routes: &Routes, rounds: usize) -> Vec<Planned> {
     planner.take()
 }
 
-fn make(clients: &mut [Client], planned: &[Planned]) {
+fn make(clients: &mut [Client], planned: &mut [Planned]) {
     for client in clients {
-        let name = client.stack().to_string();
-        client.make(planned.iter().filter(|call| call.legs[0].client == name)).expect("the client makes its calls");
+        client.make(planned).expect("the client makes its calls");
     }
+    let strayed = planned.iter().filter(|call| call.strayed).count();
+    assert!(strayed * STRAYS <= planned.len(), "{strayed} of {} calls did not end as planned", planned.len());
 }
 
 /// Whether as many calls as were made were told of; looks at each record once.
-fn enough(planned: &[&Planned]) -> impl FnMut(&[Value]) -> bool {
+fn enough(planned: &[Planned]) -> impl FnMut(&[Value]) -> bool {
     let legs: Vec<u16> = planned.iter().flat_map(|call| call.legs.iter().map(|leg| leg.port)).collect();
     let (mut looked_at, mut told) = (0, 0);
     move |records| {
@@ -84,16 +96,15 @@ fn every_call_of_every_stack_is_judged_once_and_right() {
     let mut planner = Planner::default();
 
     let mut auditor = Auditor::watch(directory.path(), &["--ring-bytes", AMPLE]).unwrap();
-    let first = plan(&mut planner, &routes, ROUNDS);
-    make(&mut clients, &first);
+    let mut first = plan(&mut planner, &routes, ROUNDS);
+    make(&mut clients, &mut first);
     let since = Instant::now();
-    let later = plan(&mut planner, &routes, LATER);
-    let all: Vec<&Planned> = first.iter().chain(&later).collect();
-    thread::sleep(IDLE.saturating_sub(since.elapsed()));
-    make(&mut clients, &later);
-    let waited = auditor.wait_until(PATIENCE, enough(&all));
+    let mut later = plan(&mut planner, &routes, LATER);
+    thread::sleep(idle().saturating_sub(since.elapsed()));
+    make(&mut clients, &mut later);
+    let planned = [first, later].concat();
+    let waited = auditor.wait_until(PATIENCE, enough(&planned));
     let finished = auditor.stop().unwrap();
-    let planned: Vec<Planned> = all.into_iter().cloned().collect();
     let comparison = compare(&planned, &finished.records, false);
     show("connections that were seen from their beginning", &comparison, &finished.log);
     waited.unwrap();
@@ -109,9 +120,9 @@ fn every_call_of_every_stack_is_judged_once_and_right() {
 
     // The same connections, whose compression tables are full of what a new auditor did not see.
     let mut auditor = Auditor::watch(directory.path(), &["--ring-bytes", AMPLE]).unwrap();
-    let older = plan(&mut planner, &routes, ROUNDS / 2);
-    make(&mut clients, &older);
-    let waited = auditor.wait_until(PATIENCE, enough(&older.iter().collect::<Vec<_>>()));
+    let mut older = plan(&mut planner, &routes, ROUNDS / 2);
+    make(&mut clients, &mut older);
+    let waited = auditor.wait_until(PATIENCE, enough(&older));
     let finished = auditor.stop().unwrap();
     let comparison = compare(&older, &finished.records, true);
     show("connections that are older than the auditor", &comparison, &finished.log);

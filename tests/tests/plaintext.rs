@@ -23,7 +23,7 @@ use auditor_tests::{
     },
     tools::{program, source, workspace},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Who makes calls.
@@ -280,6 +280,29 @@ fn calls_inside_tls_are_judged_once_and_no_secret_gets_out() {
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}\n{}", wrong.len(), expected.len(), wrong.join("\n"), finished.log);
     let text = finished.lines.join("\n") + &finished.log;
     assert!(!secrets.iter().any(|secret| leaks(&text, secret)), "a secret leaked");
+}
+
+/// A Go function begins anew when its stack has to grow or its goroutine has to give way: what it writes is written once.
+#[test]
+fn what_go_writes_counts_once_where_its_stack_grows() {
+    const CALLS: usize = 200;
+    let rig = Rig::start(&["go"]).unwrap();
+    let mut auditor = Auditor::watch(rig.folder(), &["--tls-plaintext", "--log-level", "debug"]).unwrap();
+    auditor.wait_covered(&["plaintext-go"]).unwrap();
+    let mut command = Command::new(&rig.go);
+    command.arg("deep").arg(rig.folder()).args([&rig.servers[0].1.to_string(), "/deep", &CALLS.to_string()]);
+    let mut client = Running::start("deep client", command).unwrap();
+    assert_eq!(client.expect_line().unwrap(), CALLS.to_string());
+    client.wait(PATIENCE).unwrap();
+    let last = format!("/deep/{}", CALLS - 1);
+    auditor.wait_until(PATIENCE, |records| !exchanges(records, &last).is_empty()).unwrap();
+    let finished = auditor.stop().unwrap();
+    for number in 0..CALLS {
+        let told = exchanges(&finished.records, &format!("/deep/{number}"));
+        let said: Vec<_> = told.iter().map(|it| (&it["verdict"], &it["outcome"], &it["response"]["status"])).collect();
+        let expected = (&json!("unauthenticated"), &json!("refused"), &json!(401));
+        assert_eq!(said, [expected], "call {number}\n{}", finished.log);
+    }
 }
 
 #[test]

@@ -201,6 +201,7 @@ fn this_kernel_loads_and_attaches_both_programs() {
         request_head_bytes: 16 << 10,
         response_head_bytes: 4 << 10,
         offsets: layout.offsets().to_vec(),
+        samples: false,
     };
     for name in [auditor_abi::syscalls::PROGRAM_EXIT, auditor_abi::syscalls::PROGRAM_EXIT_RAW] {
         let (mut program, _ring) = syscalls::load_one(object::syscalls().unwrap(), &options, name).unwrap();

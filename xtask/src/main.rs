@@ -106,17 +106,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test { tiers } => test::run_tiers(&tiers),
         Verb::Fuzz { target, seconds } => fuzz::run_targets(target.as_deref(), seconds),
         Verb::TlsCorpus => test::tls_corpus(),
-        Verb::Vm { kernels, write } => {
-            // Another build than the release may be named, as for the live tests.
-            let auditor = match std::env::var_os("AUDITOR_BIN") {
-                Some(auditor) => auditor.into(),
-                None => {
-                    test::build()?;
-                    test::auditor()
-                }
-            };
-            vm::run_matrix(&kernels, auditor, write)
-        }
+        Verb::Vm { kernels, write } => vm::run_matrix(&kernels, test::auditor_or_build()?, write),
     }
 }
 

@@ -29,6 +29,9 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("nghttpx", "nghttp2-proxy"),
     ("taskset", "util-linux"),
     ("tshark", "tshark"),
+    ("tcpdump", "tcpdump"),
+    ("bpftrace", "bpftrace"),
+    ("sslsniff-bpfcc", "bpfcc-tools"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -43,15 +46,26 @@ const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("javac", "default-jdk-headless"),
     ("gnutls-serv", "gnutls-bin"),
+    ("apache2", "apache2-bin"),
 ];
 
 /// Libraries of the gRPC clients and servers: those of Go and Java are Debian's,
-const LIBRARY_PACKAGES: &[&str] =
-    &["golang-google-grpc-dev", "libgrpc-java", "libnetty-java", "libguava-java", "libperfmark-java"];
+const LIBRARY_PACKAGES: &[&str] = &[
+    "golang-google-grpc-dev",
+    "libgrpc-java",
+    "libnetty-java",
+    "libguava-java",
+    "libperfmark-java",
+    // BoringSSL, as a shared library.
+    "android-libboringssl",
+];
 /// that of Python comes from PyPI with what it needs,
 const PYTHON_LIBRARIES: &[(&str, &str)] = &[("grpcio", "1.85.1"), ("typing_extensions", "4.16.0")];
 /// and that of Node from npm.
 const NODE_LIBRARY: (&str, &str) = ("@grpc/grpc-js", "1.14.7");
+/// Versions of a package of PyPI that bring OpenSSL 1.1.1, which Debian has no more but many images still do, and 3.5, which the next
+/// Debian has.
+const OTHER_OPENSSL: [(&str, &str); 2] = [("1.1", "2.9.5"), ("3.5", "2.9.13")];
 
 /// Sets up what builds the eBPF object and, if asked to, what the tests need.
 ///
@@ -121,9 +135,10 @@ pub(crate) fn test_programs() -> Result<()> {
     if apt::present() {
         apt::install(LIBRARY_PACKAGES)?;
     } else {
-        say(format!("the gRPC tests need the libraries that Debian has in {}", LIBRARY_PACKAGES.join(", ")));
+        say(format!("some tests need the libraries that Debian has in {}", LIBRARY_PACKAGES.join(", ")));
     }
     install_python_libraries()?;
+    install_other_openssl()?;
     install_node_library()
 }
 
@@ -177,6 +192,21 @@ fn install_python_libraries() -> Result<()> {
     }
     say("installing grpcio into target/tools");
     run(pip_install(&folder).args(PYTHON_LIBRARIES.iter().map(|(name, version)| format!("{name}=={version}"))))
+}
+
+fn install_other_openssl() -> Result<()> {
+    for (openssl, version) in OTHER_OPENSSL {
+        let folder = tools().join(format!("openssl-{openssl}"));
+        if folder.join(format!("psycopg2_binary-{version}.dist-info")).exists() {
+            continue;
+        }
+        say(format!("installing OpenSSL {openssl} into target/tools"));
+        let mut command = pip_install(&folder);
+        // Its Python module is for one version, which is not used.
+        command.args(["--only-binary", ":all:", "--platform", "manylinux2014_x86_64", "--python-version", "3.11"]);
+        run(command.arg(format!("psycopg2-binary=={version}")))?;
+    }
+    Ok(())
 }
 
 fn install_node_library() -> Result<()> {

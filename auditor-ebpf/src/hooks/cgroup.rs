@@ -3,7 +3,12 @@
 use auditor_abi::record::{EGRESS, INGRESS};
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 
-use crate::{http2, observe::observe, tls::follow};
+use crate::{
+    http2,
+    observe::{copy, observe},
+    thin,
+    tls::follow,
+};
 
 /// The packet passes, always.
 const PASS: i32 = 1;
@@ -47,5 +52,33 @@ pub fn http2_egress(context: SkBuffContext) -> i32 {
 #[cgroup_skb(ingress)]
 pub fn http2_ingress(context: SkBuffContext) -> i32 {
     http2::follow(context.skb.skb, INGRESS);
+    PASS
+}
+
+/// Decides whether a call on the way out is passed over.
+#[cgroup_skb(egress)]
+pub fn thin_egress(context: SkBuffContext) -> i32 {
+    thin::decide(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// Copies what is not passed over on the way out.
+#[cgroup_skb(egress)]
+pub fn copy_egress(context: SkBuffContext) -> i32 {
+    copy(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// Decides whether a call on the way in is passed over.
+#[cgroup_skb(ingress)]
+pub fn thin_ingress(context: SkBuffContext) -> i32 {
+    thin::decide(context.skb.skb, INGRESS);
+    PASS
+}
+
+/// Copies what is not passed over on the way in.
+#[cgroup_skb(ingress)]
+pub fn copy_ingress(context: SkBuffContext) -> i32 {
+    copy(context.skb.skb, INGRESS);
     PASS
 }

@@ -1,6 +1,7 @@
 //! Go's `crypto/tls`: arguments and results are in registers (ABIInternal, since Go 1.17: ax, bx, cx, di, ...; r14 is the
 //! goroutine). A goroutine may change threads in a call, so calls are remembered by goroutine. There are no return probes: they
-//! change the stack, which Go walks and moves.
+//! change the stack, which Go walks and moves. The probes at entries lie behind the check of the stack, which is passed once in a call:
+//! a function whose stack has to grow, or whose goroutine has to give way, begins anew.
 
 use auditor_abi::{
     plaintext::{
@@ -123,7 +124,7 @@ fn returned(context: &ProbeContext, registers: &Registers, site: u64) {
     }
 }
 
-/// Bytes went through a connection; `entry` is the address of the function's entry in this process.
+/// Bytes went through a connection; `entry` is where the function's entry is probed in this process.
 #[inline(always)]
 fn moved(
     context: &ProbeContext,
@@ -162,7 +163,7 @@ fn presented(count: u64) -> u8 {
     }
 }
 
-/// The address of `(*Conn).Write` in this process, by that of another probed function.
+/// Where `(*Conn).Write` is probed in this process, by where another function is.
 #[inline(always)]
 fn write_address(library: &Library, kind: u32, entry: u64) -> u64 {
     let distance = if kind == CALL_READ {

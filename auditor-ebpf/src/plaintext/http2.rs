@@ -88,8 +88,9 @@ pub fn begin(key: &SessionKey, session: &mut Session) {
 #[inline(always)]
 pub fn follow(context: &impl EbpfContext, carried: &Carried, offset: u32, session: &mut Session) {
     let thread = thread();
-    let _ = MOVES.insert(&thread, &NOTHING, 0);
-    if let Some(moved) = MOVES.get_ptr_mut(&thread) {
+    if MOVES.insert(&thread, &NOTHING, 0).is_ok()
+        && let Some(moved) = MOVES.get_ptr_mut(&thread)
+    {
         // SAFETY: the value lives as long as the program runs; only this thread writes it.
         let moved = unsafe { &mut *moved };
         moved.object = carried.object;
@@ -106,6 +107,8 @@ pub fn follow(context: &impl EbpfContext, carried: &Carried, offset: u32, sessio
             moved.has_verified = 1;
         }
         call(context);
+    } else {
+        count_loss(LOST_SESSION);
     }
     session.gap[usize::from(carried.direction != EGRESS)] = 1;
 }
@@ -121,17 +124,22 @@ fn call(context: &impl EbpfContext) {
 /// Goes on with what a thread read or wrote.
 #[uprobe]
 pub fn tls_http2(context: ProbeContext) -> u32 {
-    if step().is_some() {
+    if let Some((session, half)) = step() {
         call(&context);
+        // What is left is lost: the next record says so.
+        session.gap[half] = 1;
     }
     0
 }
 
-/// Takes one step; something when another is to be taken.
+/// Takes one step; the session and the direction when another is to be taken.
 #[inline(always)]
-fn step() -> Option<()> {
+fn step() -> Option<(&'static mut Session, usize)> {
     let thread = thread();
-    let moved = MOVES.get_ptr_mut(&thread)?;
+    let Some(moved) = MOVES.get_ptr_mut(&thread) else {
+        count_loss(LOST_SESSION);
+        return None;
+    };
     // SAFETY: the value lives as long as the program runs; only this thread writes it.
     let moved = unsafe { &mut *moved };
     let key = SessionKey { object: moved.object, tgid: thread >> 32 };
@@ -174,7 +182,7 @@ fn step() -> Option<()> {
             count_loss(status);
         }
     }
-    more.then_some(())
+    more.then_some((session, half))
 }
 
 #[inline(always)]

@@ -206,7 +206,12 @@ fn random(library: &Library, object: u64) -> Option<[u64; 4]> {
     if library.random == ABSENT {
         return None;
     }
-    user(object.wrapping_add(u64::from(library.random)))
+    let holder = if library.state == ABSENT {
+        object
+    } else {
+        user::<u64>(object.wrapping_add(u64::from(library.state))).filter(|state| *state != 0)?
+    };
+    user(holder.wrapping_add(u64::from(library.random)))
 }
 
 #[inline(always)]
@@ -216,7 +221,7 @@ fn role(library: &Library, object: u64) -> u8 {
     }
     match user::<u32>(object.wrapping_add(u64::from(library.server))) {
         None => ROLE_UNKNOWN,
-        Some(0) => ROLE_CLIENT,
+        Some(bits) if bits & library.server_mask == 0 => ROLE_CLIENT,
         Some(_) => ROLE_SERVER,
     }
 }

@@ -1,5 +1,6 @@
-//! Where the bytes of a transfer lie: `struct iov_iter` (include/linux/uio.h), whose layout and kinds differ from kernel to kernel.
-//! The array of a scattered transfer was copied into kernel memory; what it points at is the process'.
+//! Where the bytes of a transfer lie: `struct iov_iter` (include/linux/uio.h), whose layout and kinds differ from kernel to kernel, or
+//! what a system call was given. The array of a scattered transfer was copied into kernel memory, but for system calls; what it points
+//! at is the process'.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -10,6 +11,10 @@ use crate::{globals, read};
 
 /// Buffers that are looked at.
 pub const MOST: u64 = 6;
+
+/// Entries of a system call's array whose lengths are summed up: with more, the transfer looks shorter than it is, and what follows it
+/// shows that bytes are missing.
+const SUMMED: u64 = 32;
 
 /// The bytes are not in the process' memory (pages of a file, a pipe, the kernel's own): they are not read.
 const ELSEWHERE: u32 = 0;
@@ -61,6 +66,32 @@ impl Buffers {
         buffers
     }
 
+    /// The only buffer of a system call.
+    #[inline(always)]
+    pub fn one(pointer: u64, count: u64) -> Self {
+        Self { kind: ONE, entries: 0, pointer, skip: 0, count }
+    }
+
+    /// The array of buffers of a system call. How many bytes they hold is not known; there are some where there are buffers.
+    #[inline(always)]
+    pub fn array(pointer: u64, entries: u64) -> Self {
+        Self { kind: SEVERAL, entries: entries as u32, pointer, skip: 0, count: entries }
+    }
+
+    /// Sums up how many bytes the buffers of a system call hold.
+    #[inline(always)]
+    pub fn measure(&mut self) {
+        let mut count = 0_u64;
+        for index in 0..SUMMED {
+            if index >= u64::from(self.entries) {
+                break;
+            }
+            let [_, length]: [u64; 2] = user(self.pointer.wrapping_add(index * 16)).unwrap_or([0; 2]);
+            count = count.wrapping_add(length);
+        }
+        self.count = count;
+    }
+
     /// What they hold is not to be read.
     #[inline(always)]
     pub fn forget(&mut self) {
@@ -83,7 +114,9 @@ impl Buffers {
         if index >= u64::from(self.entries) {
             return (0, 0);
         }
-        let [base, length]: [u64; 2] = kernel(self.pointer.wrapping_add(index * 16));
+        let entry = self.pointer.wrapping_add(index * 16);
+        let [base, length]: [u64; 2] =
+            if globals::load(&globals::ARRAYS_OF_PROCESS) != 0 { user(entry).unwrap_or([0; 2]) } else { kernel(entry) };
         let skip = if index == 0 { self.skip } else { 0 };
         (base.wrapping_add(skip), length.saturating_sub(skip))
     }

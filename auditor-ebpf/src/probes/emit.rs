@@ -54,6 +54,7 @@ pub fn emit(transfer: &Transfer<'_>, socket: &mut Socket, class: u8, wanted: u32
     let header = unsafe { header.assume_init_mut() };
     let half = usize::from(transfer.direction != EGRESS);
     fill(header, transfer.sk, socket, transfer.direction, class);
+    name_owner(header);
     header.sequence = transfer.sequence;
     header.length = transfer.length;
     let (first, first_length) = transfer.buffers.first();
@@ -105,20 +106,26 @@ fn settle(socket: &mut Socket, half: usize, status: u32) {
     }
 }
 
+/// The process that sends or reads. An end has none: it may be told while another process happens to run.
+#[inline(always)]
+fn name_owner(header: &mut RecordHeader) {
+    // SAFETY: no arguments.
+    let (task, pid_tgid) = unsafe { (bpf_get_current_task(), bpf_get_current_pid_tgid()) };
+    let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
+    header.owner_tgid = (pid_tgid >> 32) as u32;
+    header.owner_start_ns = read::member(leader, &globals::OFF_TASK_START);
+    header.owner_comm = read::member(leader, &globals::OFF_TASK_COMM);
+}
+
 /// What every record has.
 #[inline(always)]
 fn fill(header: &mut RecordHeader, sk: u64, socket: &Socket, direction: u8, class: u8) {
     // SAFETY: no arguments.
-    let (now, task, pid_tgid) = unsafe { (bpf_ktime_get_ns(), bpf_get_current_task(), bpf_get_current_pid_tgid()) };
-    let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
-    header.time_ns = now;
+    header.time_ns = unsafe { bpf_ktime_get_ns() };
     header.cookie = socket.cookie;
     header.cgroup_id = socket.cgroup_id;
     header.netns = socket.netns;
-    header.owner_tgid = (pid_tgid >> 32) as u32;
-    header.owner_start_ns = read::member(leader, &globals::OFF_TASK_START);
-    header.owner_comm = read::member(leader, &globals::OFF_TASK_COMM);
-    socket::fill(header, sk);
+    socket::fill(header, sk, socket.ports);
     header.direction = direction;
     header.class = class;
     let half = usize::from(direction == INGRESS);

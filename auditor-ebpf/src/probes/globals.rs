@@ -22,6 +22,8 @@ globals! {
     KIND_IOVEC = ABSENT;
     /// `ITER_UBUF`, since 6.0.
     KIND_UBUF = ABSENT;
+    /// 1 where the arrays of scattered transfers lie in the process' memory: system calls.
+    ARRAYS_OF_PROCESS = 0;
     OFF_SK_NET = ABSENT;
     OFF_SK_NUM = ABSENT;
     OFF_SK_DPORT = ABSENT;
@@ -52,4 +54,17 @@ globals! {
     OFF_ITER_IOV = ABSENT;
     OFF_ITER_SEGS = ABSENT;
     OFF_ITER_UBUF = ABSENT;
+    OFF_TASK_STATUS = ABSENT;
+    OFF_TASK_FILES = ABSENT;
+    OFF_FILES_TABLE = ABSENT;
+    OFF_TABLE_FILES = ABSENT;
+    OFF_TABLE_SIZE = ABSENT;
+    OFF_FILE_PRIVATE = ABSENT;
+    OFF_SOCKET_FILE = ABSENT;
+    OFF_SOCKET_SK = ABSENT;
+    OFF_SK_PROTOCOL = ABSENT;
+    OFF_SK_PROT = ABSENT;
+    OFF_SK_CREATOR = ABSENT;
+    OFF_PROTO_SEND = ABSENT;
+    OFF_PROTO_RECEIVE = ABSENT;
 }

@@ -1,4 +1,4 @@
-//! One thin wrapper per hook.
+//! One thin wrapper per hook on the kernel's functions, and what those and system calls have in common.
 
 use auditor_abi::{
     counters,
@@ -28,13 +28,14 @@ const THROWN_AWAY: u32 = 0x20;
 
 #[fentry(function = "tcp_sendmsg")]
 pub fn send_fentry(context: FEntryContext) {
-    send(context.arg(0), context.arg(1));
+    let message = context.arg(1);
+    send(context.arg(0), || Buffers::of_message(message));
 }
 
 #[kprobe]
 pub fn send_kprobe(context: ProbeContext) {
     if let (Some(sk), Some(message)) = (context.arg(0), context.arg(1)) {
-        send(sk, message);
+        send(sk, || Buffers::of_message(message));
     }
 }
 
@@ -42,7 +43,8 @@ pub fn send_kprobe(context: ProbeContext) {
 pub fn recv_fentry(context: FEntryContext) {
     // Before 5.19 a parameter comes before the flags.
     let flags = if globals::load(&globals::RECEIVE_ARITY) == 6 { slot::<4>(&context) } else { slot::<3>(&context) };
-    begin(context.arg(0), context.arg(1), flags as u32);
+    let message = context.arg(1);
+    begin(context.arg(0), flags as u32, || Buffers::of_message(message));
 }
 
 #[kprobe]
@@ -50,7 +52,7 @@ pub fn recv_kprobe(context: ProbeContext) {
     let (fourth, fifth): (Option<u64>, Option<u64>) = (context.arg(3), context.arg(4));
     let flags = if globals::load(&globals::RECEIVE_ARITY) == 6 { fifth } else { fourth };
     if let (Some(sk), Some(message), Some(flags)) = (context.arg(0), context.arg(1), flags) {
-        begin(sk, message, flags as u32);
+        begin(sk, flags as u32, || Buffers::of_message(message));
     }
 }
 
@@ -101,11 +103,11 @@ fn slot<const INDEX: usize>(context: &impl EbpfContext) -> u64 {
 
 /// A process sends. What is sent is looked at before it leaves, so that its record comes before those of what it brings about.
 #[inline(always)]
-fn send(sk: u64, message: u64) {
+pub fn send(sk: u64, buffers: impl FnOnce() -> Buffers) {
     if !socket::is_open(sk) {
         return;
     }
-    let buffers = Buffers::of_message(message);
+    let buffers = buffers();
     if buffers.count == 0 {
         return;
     }
@@ -117,7 +119,7 @@ fn send(sk: u64, message: u64) {
 
 /// A process begins to read.
 #[inline(always)]
-fn begin(sk: u64, message: u64, flags: u32) {
+pub fn begin(sk: u64, flags: u32, buffers: impl FnOnce() -> Buffers) {
     // SAFETY: no arguments.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     if let Some(call) = CALLS.get_ptr(&thread) {
@@ -132,7 +134,7 @@ fn begin(sk: u64, message: u64, flags: u32) {
     if quiet || flags & NOT_READ != 0 {
         return;
     }
-    let mut buffers = Buffers::of_message(message);
+    let mut buffers = buffers();
     if buffers.count == 0 {
         return;
     }
@@ -157,7 +159,7 @@ fn missed(sk: u64) {
 
 /// A process has read. `sk` is the socket where the hook knows it.
 #[inline(always)]
-fn finish(sk: Option<u64>, result: i32) {
+pub fn finish(sk: Option<u64>, result: i32) {
     // SAFETY: no arguments.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let Some(call) = CALLS.get_ptr(&thread) else { return };
@@ -177,9 +179,9 @@ fn finish(sk: Option<u64>, result: i32) {
     let _ = CALLS.remove(&thread);
 }
 
-/// The last holder of a socket closes it.
+/// Nobody holds a socket any more.
 #[inline(always)]
-fn close(sk: u64) {
+pub fn close(sk: u64) {
     let Some(socket) = known(sk, socket::ports(sk)) else { return };
     let read = read::member(sk, &globals::OFF_TCP_READ);
     end(sk, socket, INGRESS, read);

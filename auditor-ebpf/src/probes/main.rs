@@ -1,13 +1,16 @@
 //! Probes on the functions through which processes send, read and close TCP sockets, for nodes where the packets cannot be seen: by
-//! fentry and fexit, else by kprobe and kretprobe. An object of its own, so that nothing of it is loaded where it is not needed. The
+//! fentry and fexit, else by kprobe and kretprobe, else on the system calls themselves. An object of its own, so that nothing of it is loaded where it is not needed. The
 //! programs copy heads within a budget and count what they lose; they change nothing.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
 mod buffers;
+mod calls;
 #[path = "../clamp.rs"]
 mod clamp;
+#[path = "../descriptor.rs"]
+mod descriptor;
 mod emit;
 mod globals;
 mod hooks;
@@ -17,6 +20,9 @@ mod maps;
 mod packet;
 #[path = "../read.rs"]
 mod read;
+#[path = "../registers.rs"]
+#[expect(dead_code, reason = "the registers come with the tracepoint")]
+mod registers;
 #[path = "../sniff.rs"]
 #[expect(dead_code, reason = "here the bytes are in the process' memory")]
 mod sniff;

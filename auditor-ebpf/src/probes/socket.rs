@@ -43,7 +43,7 @@ pub fn met(sk: u64, ports: u32, read: u32) -> Socket {
         http: 0,
         copying: [0; 2],
         until: [0; 2],
-        next: [0; 2],
+        next: [0, read],
         gap: [0; 2],
         misses: [0; 2],
         class: [0; 2],
@@ -98,12 +98,18 @@ fn fresh(sk: u64, read: u32) -> u32 {
     u32::from(known && read_before == 0 && written_before <= 1)
 }
 
-/// Fills in the addresses. Those on the wire are not known here: what the socket has stands for them.
+/// Whether ports are those that were remembered. A connection that has ended may still be read from, and has given its own port back
+/// (`inet_put_port`).
 #[inline(always)]
-pub fn fill(header: &mut RecordHeader, sk: u64) {
+pub fn are_same(ports: u32, remembered: u32) -> bool {
+    ports == remembered || ports == remembered & 0xffff
+}
+
+/// Fills in the addresses; `ports` as they lie in memory. Those on the wire are not known here: what the socket has stands for them.
+#[inline(always)]
+pub fn fill(header: &mut RecordHeader, sk: u64, ports: u32) {
     let family: u16 = read::member(sk, &globals::OFF_SK_FAMILY);
-    let local_port: u16 = read::member(sk, &globals::OFF_SK_NUM);
-    let remote_port = u16::from_be(read::member(sk, &globals::OFF_SK_DPORT));
+    let (local_port, remote_port) = ((ports >> 16) as u16, u16::from_be(ports as u16));
     let (local, remote): ([u64; 2], [u64; 2]) = if family == AF_INET {
         (mapped(read::member(sk, &globals::OFF_SK_V4_LOCAL)), mapped(read::member(sk, &globals::OFF_SK_V4_PEER)))
     } else {

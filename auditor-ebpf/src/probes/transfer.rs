@@ -29,7 +29,7 @@ pub fn known(sk: u64, ports: u32) -> Option<&'static mut Socket> {
     let socket = SOCKETS.get_ptr_mut(&sk)?;
     // SAFETY: the value lives as long as the program runs; plain integers, for which torn writes are harmless.
     let socket = unsafe { &mut *socket };
-    (socket.ports == ports).then_some(socket)
+    socket::are_same(ports, socket.ports).then_some(socket)
 }
 
 /// Looks at bytes that are sent or were read. `read` is the sequence number of the first byte that was not read before them.
@@ -44,6 +44,10 @@ pub fn transfer(transfer: &Transfer<'_>, read: u32) {
         return;
     }
     let half = usize::from(transfer.direction != EGRESS);
+    if transfer.direction != EGRESS && socket.next[half] != transfer.sequence {
+        // What came before was read in a way that is not seen, and will not come.
+        socket.gap[half] = 1;
+    }
     socket.next[half] = transfer.sequence.wrapping_add(transfer.length);
     if !transfer.buffers.are_readable() {
         // On the way out a hole shows by itself; on the way in one would be waited for.

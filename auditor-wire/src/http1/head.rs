@@ -7,8 +7,11 @@ use zeroize::Zeroizing;
 
 use crate::buffer::SecretBuffer;
 use crate::detect::is_token;
-use crate::exchange::{Deviations, Head, Request, Response, Version};
+use crate::exchange::{Deviations, Field, Head, Request, Response, Version};
 use crate::http1::framing::{Asked, BodyLength, Lengths};
+
+/// Header lines are seldom shorter: so many are made room for.
+const SHORT_LINE: usize = 16;
 
 /// A request's head, read.
 #[derive(Debug)]
@@ -232,10 +235,24 @@ fn printable(bytes: &[u8]) -> Zeroizing<String> {
     text
 }
 
+/// Whether a value holds a control character other than the tab (RFC 9110 section 5.5).
+fn has_control(value: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    let control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    let (words, rest) = value.as_chunks::<8>();
+    // Eight bytes at once: the top bit of a byte is set where it was below the subtrahend, or was above 127 and is masked out.
+    let suspicious = words.iter().fold(0, |found, word| {
+        let word = u64::from_ne_bytes(*word);
+        let delete = word ^ (ONES * 0x7f);
+        found | (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete)
+    });
+    (suspicious & (ONES * 0x80) != 0 && value.iter().any(control)) || rest.iter().any(control)
+}
+
 /// What the header lines of a head say.
 #[derive(Default)]
 struct Lines {
-    fields: Vec<((usize, usize), (usize, usize))>,
+    fields: Vec<Field>,
     lengths: Lengths,
     deviations: Deviations,
     malformed: bool,
@@ -250,7 +267,7 @@ impl Lines {
     ///
     /// `lenient` is for responses: what a client does with white space before a colon is not what is judged.
     fn read(&mut self, bytes: &[u8], from: usize, lenient: bool) {
-        self.fields.reserve_exact(16);
+        self.fields.reserve_exact((bytes.len() - from.min(bytes.len())) / SHORT_LINE + 1);
         let mut line = from;
         while let Some(length) = memchr::memchr(b'\n', &bytes[line..]) {
             let mut end = line + length;
@@ -269,36 +286,48 @@ impl Lines {
 
     fn line(&mut self, bytes: &[u8], start: usize, end: usize, lenient: bool) {
         let line = &bytes[start..end];
-        if matches!(line[0], b' ' | b'\t') {
-            // The value of the line before goes on: with or without what stands here is for each server to say.
-            self.deviations.folded_header = true;
-            self.malformed = true;
-            self.fields.pop();
-            return;
-        }
-        let Some(colon) = memchr::memchr(b':', line) else {
-            self.malformed = true;
-            return;
+        // A colon is no byte of a token: one pass finds it, and that a name stands before it.
+        let name = match line.iter().position(|byte| !is_token(*byte)) {
+            Some(colon @ 1..) if line[colon] == b':' => colon,
+            _ => match self.odd_line(line, lenient) {
+                Some(name) => name,
+                None => return,
+            },
         };
-        let name = line[..colon].trim_ascii_end();
-        if name.len() != colon {
-            self.deviations.space_before_colon = true;
-            self.malformed |= !lenient;
-            if !lenient {
-                return;
-            }
-        }
+        let colon = name + line[name..].iter().take_while(|byte| **byte != b':').count();
         let value = line[colon + 1..].trim_ascii();
-        let control =
-            value.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f));
-        if name.is_empty() || control || !name.iter().all(|byte| is_token(*byte)) {
+        if has_control(value) {
             self.malformed = true;
             return;
         }
         let value_start = value.as_ptr().addr() - bytes.as_ptr().addr();
         let value_range = (value_start, value_start + value.len());
-        self.field(name, value, value_range, bytes);
-        self.fields.push(((start, start + name.len()), value_range));
+        self.field(&line[..name], value, value_range, bytes);
+        self.fields.extend(Field::new((start, start + name), value_range));
+    }
+
+    /// A line that is no `name:`; the length of its name when that counts nevertheless.
+    #[cold]
+    fn odd_line(&mut self, line: &[u8], lenient: bool) -> Option<usize> {
+        if matches!(line[0], b' ' | b'\t') {
+            // The value of the line before goes on: with or without what stands here is for each server to say.
+            self.deviations.folded_header = true;
+            self.malformed = true;
+            self.fields.pop();
+            return None;
+        }
+        let Some(colon) = memchr::memchr(b':', line) else {
+            self.malformed = true;
+            return None;
+        };
+        let name = line[..colon].trim_ascii_end();
+        if name.len() != colon {
+            self.deviations.space_before_colon = true;
+            self.malformed |= !lenient;
+        }
+        let counts = !name.is_empty() && name.iter().all(|byte| is_token(*byte));
+        self.malformed |= !counts;
+        (counts && (lenient || name.len() == colon)).then_some(name.len())
     }
 
     /// Headers that the stream itself needs.
@@ -319,7 +348,7 @@ impl Lines {
     }
 
     fn take_head(&mut self, bytes: SecretBuffer) -> Head {
-        Head::new(bytes.into_vec(), self.fields.drain(..))
+        Head::with_fields(bytes, std::mem::take(&mut self.fields))
     }
 }
 
@@ -406,6 +435,14 @@ mod tests {
                 let hosts_differ = head.request.authority.is_none();
                 prop_assert!(!head.malformed || hosts_differ);
             }
+        }
+
+        #[test]
+        fn control_characters_are_found_wherever_they_stand(value in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let control = value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f);
+            prop_assert_eq!(has_control(&value), control);
+            let clean: Vec<u8> = value.iter().map(|byte| if byte.is_ascii_control() { b'\t' } else { *byte }).collect();
+            prop_assert!(!has_control(&clean));
         }
 
         #[test]

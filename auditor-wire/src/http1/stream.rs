@@ -173,6 +173,19 @@ impl Parser {
         self.state = State::Astray;
     }
 
+    /// Whether the next byte begins a message.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// A message begins at the next byte: all before it was passed over whole.
+    pub fn resume(&mut self) {
+        if !self.is_deaf() {
+            self.frame(Framing::Fixed(0));
+        }
+    }
+
     /// Passes over the rest of a body of a stated length.
     pub fn skip_body(&mut self) {
         if matches!(self.state, State::Fixed(_)) {

@@ -1,13 +1,16 @@
 //! One connection as one socket sees it: segments in, views out.
 
 mod becomes;
+mod closing;
+mod repeats;
 
 use crate::exchange::{Protocol, UnknownReason};
 use crate::http1::framing::Framing;
 use crate::http1::stream::{Chunk, Event, Kind, Parser, What};
+use crate::http2::frame::{self, PREFACE};
 use crate::limits::Limits;
 use crate::reassembly::{Arrival, Copies, Need, Part, Reassembly, Room};
-use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use crate::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
 use crate::tracker::multiplex::Multiplex;
 use crate::tracker::pairing::{ExchangeView, Pairing};
 use crate::tracker::secure::Secure;
@@ -37,6 +40,10 @@ pub(crate) struct Connection {
     /// It is HTTP/2.
     multiplex: Option<Box<Multiplex>>,
     began: bool,
+    /// Calls that the source said it passed over, ever.
+    told_over: u32,
+    /// Those of them that no request has been given yet.
+    passed_over: u32,
 }
 
 #[derive(Default)]
@@ -69,7 +76,7 @@ pub(crate) fn opposite(direction: Direction) -> Direction {
 impl Connection {
     pub(crate) fn new(segment: &Segment<'_>) -> Self {
         let mut streams = [Stream::default(), Stream::default()];
-        let fresh = segment.fresh || segment.syn;
+        let fresh = (segment.fresh || segment.syn) && !is_middle(segment);
         if !fresh {
             streams.iter_mut().for_each(|stream| stream.parser.stray());
         }
@@ -90,6 +97,9 @@ impl Connection {
             secure: None,
             multiplex: None,
             began: false,
+            // What was passed over before it was known is told by nobody.
+            told_over: segment.passed_over.map_or(0, |passed| passed.calls),
+            passed_over: 0,
         }
     }
 
@@ -97,14 +107,22 @@ impl Connection {
     pub(crate) fn segment(&mut self, segment: &Segment<'_>, limits: &Limits, views: &mut Vec<View>) -> Outcome {
         self.learn(segment);
         let direction = segment.direction;
-        let stream = &mut self.streams[index(direction)];
         let mut waits = false;
         let plain = self.secure.is_none() && self.multiplex.is_none();
         if segment.syn {
-            stream.reassembly.begin(segment.sequence);
+            self.streams[index(direction)].reassembly.begin(segment.sequence);
         }
+        self.resume(segment, views);
+        let alone = self.begins_alone(segment);
         if segment.length > 0 || segment.fin {
             waits = self.arrive(Part::of(segment), direction, Copies::of(segment), limits, views);
+        }
+        if alone.is_some()
+            && self.pairing.waiting() == 1
+            && self.streams[index(direction)].parser.is_idle()
+            && let Some(view) = self.pairing.last()
+        {
+            view.lone = alone;
         }
         if segment.rst {
             self.give_up_waiting(limits, views);
@@ -353,6 +371,9 @@ impl Connection {
                 let facts = (time, sequence, sender);
                 let leaves = head.as_ref().is_some_and(|head| head.asked.upgrade);
                 let framing = self.pairing.request(head.map(|head| *head), unknown, facts, &mut exchanges(views));
+                if let Some(view) = self.pairing.last() {
+                    view.passed_over = std::mem::take(&mut self.passed_over);
+                }
                 let requests = &mut self.streams[index(direction)].parser;
                 requests.frame(framing);
                 if leaves {
@@ -507,32 +528,6 @@ impl Connection {
         self.opener.unwrap_or(by_port)
     }
 
-    fn flush(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
-        // In what was not copied of a body's segments the next response may have begun.
-        let hidden = !self.complete
-            && self.client.is_some_and(|client| self.streams[index(opposite(client))].parser.need() != Need::Bytes);
-        let reason = reason.or(hidden.then_some(UnknownReason::Gap));
-        self.pairing.flush(reason, &mut exchanges(views));
-    }
-
-    /// Ends all that is pending: `None` when the connection has ended, else why it is given up.
-    pub(crate) fn close(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
-        self.flush(reason, views);
-        self.tell_secure(views);
-        self.end_multiplex(reason, views);
-        self.report_other(views);
-    }
-
-    /// Gives up what waits, then ends all that is pending.
-    pub(crate) fn finish(&mut self, reason: Option<UnknownReason>, limits: &Limits, views: &mut Vec<View>) {
-        self.give_up_waiting(limits, views);
-        for direction in [Direction::Egress, Direction::Ingress] {
-            let event = self.streams[index(direction)].parser.give_up(UnknownReason::HeadTruncated);
-            self.happens(event, direction, limits, views);
-        }
-        self.close(reason, views);
-    }
-
     /// Which way the client's bytes go, where known.
     pub(crate) fn client(&self) -> Option<Direction> {
         self.client
@@ -556,6 +551,15 @@ impl Connection {
         let multiplex = self.multiplex.as_ref().map_or(0, |multiplex| size_of::<Multiplex>() + multiplex.buffered());
         streams.sum::<usize>() + self.pairing.buffered() + secure + multiplex
     }
+}
+
+/// Whether the first segment that is seen of a connection shows that others went before, though its socket was seen from the first
+/// byte: the connection was forgotten meanwhile, or what was captured before was lost. The kernel tells that it is HTTP/2, and it
+/// begins with neither a preface nor what a server may say first.
+fn is_middle(segment: &Segment<'_>) -> bool {
+    let bytes = segment.payload;
+    let begins = bytes.starts_with(&PREFACE[..bytes.len().min(3)]) || frame::begins_settings(bytes) != Some(false);
+    segment.class == Class::Http2 && !begins
 }
 
 /// What is left of a part when a parser has stopped.

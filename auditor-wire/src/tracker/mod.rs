@@ -81,8 +81,8 @@ pub struct Tracker {
 struct Entry {
     state: State,
     link: Option<Box<Link>>,
-    /// The beginning that was noted to find the other end.
-    noted: Option<u32>,
+    /// What began and was noted to find the other end: first, and last.
+    noted: [Option<u32>; 2],
     /// What a TLS library told of the connection.
     proof: Option<tls::Proof>,
     /// What was said of the TLS connection, where calls inside it are read too.
@@ -135,6 +135,10 @@ impl Tracker {
     pub fn segment(&mut self, segment: &Segment<'_>, deliver: &mut dyn FnMut(Observation)) {
         self.advance(segment.time, deliver);
         let id = segment.socket;
+        if id.is_plaintext() {
+            // Behind its handshake the packets of a TLS connection are not captured: it lasts for as long as what it carries.
+            self.table.touch(id.carrier(), self.now);
+        }
         let known = match self.table.touch(id, self.now).map(|entry| (&entry.state, entry.agreed)) {
             Some((State::Live(_), AGREED)) if segment.muted => return self.spare(id),
             Some((State::Live(_), _)) => true,
@@ -152,7 +156,7 @@ impl Tracker {
                 return;
             }
             let state = State::Live(Box::new(Connection::new(segment)));
-            let entry = Entry { state, link: None, noted: None, proof: None, facts: None, agreed: 0 };
+            let entry = Entry { state, link: None, noted: [None; 2], proof: None, facts: None, agreed: 0 };
             self.table.insert(id, self.now, entry);
         }
         let mut views = std::mem::take(&mut self.views);
@@ -379,20 +383,23 @@ impl Tracker {
             }
         });
         let Some(entry) = self.table.get_mut(id) else { return };
-        let noted = entry.noted.take();
         match inside.or(candidate) {
             Some(other) => {
                 entry.link.get_or_insert_default().twin = Some(other);
-                self.twins.forget(id, noted);
-                self.twins.forget(other, Some(sequence));
+                self.twins.forget(id, std::mem::take(&mut entry.noted));
                 if let Some(entry) = self.table.get_mut(other) {
                     entry.link.get_or_insert_default().twin = Some(id);
-                    entry.noted = None;
+                    self.twins.forget(other, std::mem::take(&mut entry.noted));
                 }
             }
             None => {
-                entry.noted = Some(sequence);
-                self.twins.note(id, sequence, direction, noted);
+                // The first as well as the last: what one end sent at once the other may have read, and answered, piece by piece.
+                let before = match &mut entry.noted {
+                    [first @ None, _] => first.replace(sequence),
+                    [Some(first), _] if *first == sequence => None,
+                    [_, last] => last.replace(sequence),
+                };
+                self.twins.note(id, sequence, direction, before);
             }
         }
     }
@@ -407,9 +414,12 @@ impl Tracker {
             return self.agree(id, !destination && view.worth() == ExchangeView::WHOLE);
         }
         let Some(twin) = self.twin_of(id) else {
-            // A call may be over in the segment that its connection becomes known by, before the other end has seen that.
+            // A call may be over in the segment that its connection becomes known by, before the other end has seen that; so may
+            // the first one of a server that has no socket yet when it comes.
+            let first = view.request.is_none() && view.unknown == Some(UnknownReason::MidStream);
+            let early = self.is_multiplexed(id) || first && self.is_live(id);
             // What libraries tell comes in bursts, one end after the other.
-            let soon = view.worth() < ExchangeView::WHOLE && self.is_multiplexed(id) || self.inside_twin(id).is_some();
+            let soon = view.worth() < ExchangeView::WHOLE && early || self.inside_twin(id).is_some();
             return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
         };
         if let Some(other) = self.link(twin).and_then(|link| link.take_same(&view)) {
@@ -503,6 +513,11 @@ impl Tracker {
     /// Whether a socket's connection is HTTP/2, and its other end may be on this node.
     fn is_multiplexed(&self, id: SocketId) -> bool {
         matches!(self.table.get(id), Some(Entry { state: State::Live(connection), .. }) if connection.is_multiplexed())
+    }
+
+    /// Whether a socket's other end may be on this node, seen by itself.
+    fn is_live(&self, id: SocketId) -> bool {
+        matches!(self.table.get(id), Some(Entry { state: State::Live(connection), .. }) if !connection.complete)
     }
 
     fn link(&mut self, id: SocketId) -> Option<&mut Link> {

@@ -23,12 +23,18 @@ const MOST_WAITING: usize = 1024;
 /// A gRPC call whose response began so long ago is told of without its status.
 const LONGEST_OPEN: Duration = Duration::from_secs(60);
 
+/// A response to a request that was not seen is told of after so long: longer than a segment waits for an earlier one, so that the
+/// request does not come any more.
+const LONGEST_EARLY: Duration = Duration::from_secs(5);
+
 /// An HTTP/2 connection.
 pub(crate) struct Multiplex {
     parsers: [Parser; 2],
     /// Which way the client's bytes go, once the preface or a head told.
     client: Option<Direction>,
     waiting: BTreeMap<u32, Waiting>,
+    /// How many of them are early.
+    early: usize,
     bytes: usize,
     /// Gone since the begin: the highest stream with a request.
     highest: u32,
@@ -52,6 +58,11 @@ struct Waiting {
     response: Option<Box<(Fields, Timestamp, u32)>>,
     /// Its response may be among what was missed.
     missed: bool,
+    /// Its response came, and its request did not: the request's segment waits for an earlier one, or was missed. Streams are begun
+    /// in the order of their numbers (RFC 9113 section 5.1.1), so a request with a higher one tells.
+    early: bool,
+    /// An early response is over: with this status of gRPC, or why it is not known.
+    over: Option<(Option<u16>, Option<UnknownReason>)>,
     /// Bytes it was counted with.
     counted: usize,
 }
@@ -76,6 +87,7 @@ impl Multiplex {
             parsers,
             client: Some(client),
             waiting: BTreeMap::new(),
+            early: 0,
             bytes: 0,
             highest: 0,
             missed: None,
@@ -229,12 +241,47 @@ impl Multiplex {
             request_sequence: Some(sequence),
             response_sequence: None,
             stream: Some(stream),
+            passed_over: 0,
+            lone: None,
         });
+        self.give_up_early(stream, around.views);
+        let early = self.remove(stream);
+        self.make_room(around.views);
         self.wait(stream, Waiting::new(view, grpc));
-        if self.waiting.len() > MOST_WAITING
+        if let Some(early) = early {
+            self.answer(stream, early, around.views);
+        }
+    }
+
+    /// Tells of the oldest call where there is no room for another.
+    fn make_room(&mut self, views: &mut Vec<View>) {
+        if self.waiting.len() >= MOST_WAITING
             && let Some(oldest) = self.waiting.keys().next().copied()
         {
-            self.finish(oldest, None, Some(UnknownReason::Capacity), around.views);
+            self.tell(oldest, None, Some(UnknownReason::Capacity), views);
+        }
+    }
+
+    /// The response that came before its request.
+    fn answer(&mut self, stream: u32, early: Waiting, views: &mut Vec<View>) {
+        let Some(waiting) = self.waiting.get_mut(&stream) else { return };
+        let grpc = waiting.grpc;
+        waiting.response = early.response;
+        self.bytes += waiting.count_response();
+        match early.over {
+            Some((code, unknown)) => self.tell(stream, code, unknown, views),
+            None if !grpc => self.tell(stream, None, None, views),
+            None => {}
+        }
+    }
+
+    /// Requests with lower numbers than a stream's that did not come were missed.
+    fn give_up_early(&mut self, stream: u32, views: &mut Vec<View>) {
+        if self.early > 0 {
+            let missed: Vec<u32> = self.waiting.range(..stream).filter(|(_, it)| it.early).map(|(at, _)| *at).collect();
+            for stream in missed {
+                self.tell(stream, None, None, views);
+            }
         }
     }
 
@@ -253,7 +300,7 @@ impl Multiplex {
             Kind::Request | Kind::Other => None,
         };
         let Some(waiting) = self.waiting.get_mut(&stream) else {
-            if status.is_some() && self.unasked(stream, time) {
+            if status.is_some() && self.unasked(stream, time, views) {
                 self.response(fields, ends, stream, (time, sequence), views);
             }
             return;
@@ -279,36 +326,41 @@ impl Multiplex {
         let open = statusless && !ends;
         waiting.missed = false;
         waiting.response = Some(Box::new((fields, time, sequence)));
+        if open || waiting.early {
+            self.bytes += waiting.count_response();
+        }
         if !open {
             self.finish(stream, None, None, views);
-        } else if let Some(waiting) = self.waiting.get_mut(&stream) {
-            self.bytes += waiting.count_response();
         }
     }
 
-    /// A response to a request that was not seen; whether it may have been missed.
-    fn unasked(&mut self, stream: u32, time: Timestamp) -> bool {
-        let Some((.., reason)) = self.missed.filter(|(from, to, _)| (*from..*to).contains(&stream)) else {
-            return false;
-        };
-        if self.waiting.len() >= MOST_WAITING {
+    /// A response to a request that was not seen; whether it may have been missed, or may still come.
+    fn unasked(&mut self, stream: u32, time: Timestamp, views: &mut Vec<View>) -> bool {
+        let missed = self.missed.filter(|(from, to, _)| (*from..*to).contains(&stream)).map(|(.., reason)| reason);
+        // What is answered was asked; what is not asked any more was answered before, or given up.
+        if missed.is_none() && stream <= self.highest {
             return false;
         }
+        self.make_room(views);
         let view = Box::new(ExchangeView {
             request: None,
             response: None,
             time,
             duration: None,
-            unknown: Some(reason),
+            unknown: missed.or(Some(UnknownReason::Gap)),
             deviations: Deviations::default(),
             sender: None,
             request_sequence: None,
             response_sequence: None,
             stream: Some(stream),
+            passed_over: 0,
+            lone: None,
         });
         let before = self.highest;
-        self.wait(stream, Waiting::new(view, true));
+        let early = missed.is_none();
+        self.wait(stream, Waiting { early, ..Waiting::new(view, true) });
         self.highest = before;
+        self.early += usize::from(early);
         true
     }
 
@@ -319,11 +371,25 @@ impl Multiplex {
         self.waiting.insert(stream, waiting);
     }
 
-    /// Tells of a call what is known by now. `unknown`: why its response is not.
-    fn finish(&mut self, stream: u32, code: Option<u16>, unknown: Option<UnknownReason>, views: &mut Vec<View>) {
-        let Some(waiting) = self.waiting.remove(&stream) else { return };
+    fn remove(&mut self, stream: u32) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&stream)?;
         self.bytes -= waiting.counted;
-        let Waiting { mut view, response, missed, .. } = waiting;
+        self.early -= usize::from(waiting.early);
+        Some(waiting)
+    }
+
+    /// A call is over: it is told of, unless its request may still come.
+    fn finish(&mut self, stream: u32, code: Option<u16>, unknown: Option<UnknownReason>, views: &mut Vec<View>) {
+        match self.waiting.get_mut(&stream).filter(|waiting| waiting.early) {
+            Some(early) => early.over = early.over.or(Some((code, unknown))),
+            None => self.tell(stream, code, unknown, views),
+        }
+    }
+
+    /// Tells of a call what is known by now. `unknown`: why its response is not.
+    fn tell(&mut self, stream: u32, code: Option<u16>, unknown: Option<UnknownReason>, views: &mut Vec<View>) {
+        let Some(Waiting { mut view, response, missed, over, .. }) = self.remove(stream) else { return };
+        let (code, unknown) = over.map_or((code, unknown), |(told, lost)| (code.or(told), unknown.or(lost)));
         // What was missed may have been the status of gRPC.
         match response.filter(|_| !missed || code.is_some()).map(|response| *response) {
             Some((fields, time, sequence)) => {
@@ -340,21 +406,20 @@ impl Multiplex {
     /// Nothing will come any more. With a reason: whether it did was not seen.
     pub(crate) fn flush(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
         while let Some(stream) = self.waiting.keys().next().copied() {
-            self.finish(stream, None, reason, views);
+            self.tell(stream, None, reason, views);
         }
     }
 
     /// Tells of calls whose response has been under way for long.
     pub(crate) fn settle(&mut self, now: Timestamp, views: &mut Vec<View>) {
         let due = |waiting: &Waiting| {
-            waiting
-                .response
-                .as_ref()
-                .is_some_and(|response| Duration::from_nanos(now.0.saturating_sub(response.1.0)) >= LONGEST_OPEN)
+            let longest = if waiting.early { LONGEST_EARLY } else { LONGEST_OPEN };
+            let since = |time: Timestamp| Duration::from_nanos(now.0.saturating_sub(time.0));
+            waiting.response.as_ref().is_some_and(|response| since(response.1) >= longest)
         };
         let streams: Vec<u32> = self.waiting.iter().filter(|(_, waiting)| due(waiting)).map(|(at, _)| *at).collect();
         for stream in streams {
-            self.finish(stream, None, None, views);
+            self.tell(stream, None, None, views);
         }
     }
 
@@ -368,7 +433,7 @@ impl Waiting {
     fn new(view: Box<ExchangeView>, grpc: bool) -> Self {
         // A map's node is at least half full.
         let counted = 2 * size_of::<(u32, Self)>() + view.cost();
-        Self { view, grpc, response: None, missed: false, counted }
+        Self { view, grpc, response: None, missed: false, early: false, over: None, counted }
     }
 
     /// Counts what is kept of the response.

@@ -27,6 +27,10 @@ pub(crate) struct ExchangeView {
     pub(crate) response_sequence: Option<u32>,
     /// Of HTTP/2: the stream.
     pub(crate) stream: Option<u32>,
+    /// Calls that were passed over before it.
+    pub(crate) passed_over: u32,
+    /// The request was all that its segment carried: what that segment is known by.
+    pub(crate) lone: Option<u64>,
 }
 
 /// What both ends of a connection know an exchange by, each as far as it saw it.
@@ -109,6 +113,8 @@ pub(crate) struct Pairing {
     unconfirmed: bool,
     /// Any message was seen.
     begun: bool,
+    /// What the last request asked for, as far as it says where its response ends.
+    last_asked: Option<Asked>,
 }
 
 /// What a response means for the two streams.
@@ -160,6 +166,7 @@ impl Pairing {
             Some(head) => (head.deviations, Some(head.asked), head.expects_continue, Some(head.request)),
             None => (Deviations::default(), None, false, None),
         };
+        self.last_asked = asked;
         deviations.leading_garbage = std::mem::replace(&mut self.garbage, request.is_none());
         let view = Box::new(ExchangeView {
             request,
@@ -172,6 +179,8 @@ impl Pairing {
             request_sequence: Some(sequence),
             response_sequence: None,
             stream: None,
+            passed_over: 0,
+            lone: None,
         });
         self.bytes += view.cost();
         self.pending.push_back(Pending { view, asked, expects_continue });
@@ -213,7 +222,7 @@ impl Pairing {
         answer.body_optional = pending.expects_continue;
         let view = &mut pending.view;
         view.unknown = view.unknown.or(doubt);
-        view.duration = Some(Duration::from_nanos(time.0.saturating_sub(view.time.0)));
+        view.duration = view.request.is_some().then(|| Duration::from_nanos(time.0.saturating_sub(view.time.0)));
         view.response_sequence = Some(head.response.sequence);
         view.response = Some(head.response);
         answer.view = Some(pending.view);
@@ -240,6 +249,8 @@ impl Pairing {
             sender: None,
             request_sequence: None,
             stream: None,
+            passed_over: 0,
+            lone: None,
         }))
     }
 
@@ -292,6 +303,36 @@ impl Pairing {
             self.pending = VecDeque::new();
         }
         Some(pending)
+    }
+
+    /// A request was passed over at `time` that was the same, byte for byte, as the last. Its response follows.
+    pub(crate) fn passed_over(&mut self, time: Timestamp, calls: u32) {
+        let view = Box::new(ExchangeView {
+            request: None,
+            response: None,
+            time,
+            duration: None,
+            unknown: Some(UnknownReason::Gap),
+            deviations: Deviations::default(),
+            sender: None,
+            request_sequence: None,
+            response_sequence: None,
+            stream: None,
+            passed_over: calls,
+            lone: None,
+        });
+        self.bytes += view.cost();
+        self.pending.push_back(Pending { view, asked: self.last_asked, expects_continue: false });
+    }
+
+    /// Requests were sent before earlier ones were answered, though that was not seen here.
+    pub(crate) fn pipelines(&mut self) {
+        self.pipelines = true;
+    }
+
+    /// The last request that waits, to say more of it.
+    pub(crate) fn last(&mut self) -> Option<&mut ExchangeView> {
+        self.pending.back_mut().map(|pending| &mut *pending.view)
     }
 
     /// The pending request that began with this sequence number: who sent it.

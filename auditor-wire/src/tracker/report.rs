@@ -25,7 +25,17 @@ impl Tracker {
             unknown: view.unknown,
             deviations: view.deviations,
             tls: self.tls_of(id),
+            passed_over: view.passed_over,
+            repeatable: view.lone.filter(|_| self.tells_alone(id)),
         })));
+    }
+
+    /// Whether what a socket tells is told by no other: it carries calls in clear, and its other end is elsewhere, or spared.
+    fn tells_alone(&self, id: SocketId) -> bool {
+        let state = |id| self.table.get(id).map(|entry| &entry.state);
+        let live = matches!(state(id), Some(State::Live(connection)) if !connection.complete);
+        let told_twice = self.twin_of(id).is_some_and(|twin| matches!(state(twin), Some(State::Live(_))));
+        live && !told_twice && !id.is_plaintext() && !id.is_unix()
     }
 
     /// What is known of the TLS connection that carries calls which were read inside it; `None` for calls in clear.

@@ -118,20 +118,18 @@ impl Twins {
         (*other != id && *other_direction != direction).then_some(*other)
     }
 
-    /// Notes a beginning; the newest of one sequence number stands. `before` is what this socket had noted.
+    /// Notes a beginning; the newest of one sequence number stands. It takes the place of `before`.
     pub(crate) fn note(&mut self, id: SocketId, sequence: u32, direction: Direction, before: Option<u32>) {
-        if before != Some(sequence) {
-            self.forget(id, before);
-        }
+        self.forget(id, [before.filter(|before| *before != sequence)]);
         self.beginnings.insert(sequence, (id, direction));
     }
 
-    /// Forgets a noted beginning.
-    pub(crate) fn forget(&mut self, id: SocketId, noted: Option<u32>) {
-        if let Some(sequence) = noted
-            && self.beginnings.get(&sequence).is_some_and(|(socket, _)| *socket == id)
-        {
-            self.beginnings.remove(&sequence);
+    /// Forgets noted beginnings.
+    pub(crate) fn forget(&mut self, id: SocketId, noted: impl IntoIterator<Item = Option<u32>>) {
+        for sequence in noted.into_iter().flatten() {
+            if self.beginnings.get(&sequence).is_some_and(|(socket, _)| *socket == id) {
+                self.beginnings.remove(&sequence);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ const SETTINGS: u8 = 4;
 const END: u8 = frame::END_STREAM | frame::END_HEADERS;
 
 /// A header block of literals.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         hpack::encode(&mut block, hpack::Put::Literal(0), name.as_bytes(), value.as_bytes(), true);
@@ -25,23 +25,23 @@ fn request(path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block(&[&[(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "h")], more].concat())
 }
 
-fn get(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(frame::HEADERS, END, stream, &request(path, &[]))
 }
 
-fn status(stream: u32, status: &str) -> Vec<u8> {
+pub(crate) fn status(stream: u32, status: &str) -> Vec<u8> {
     frame(frame::HEADERS, frame::END_HEADERS, stream, &block(&[(":status", status)]))
 }
 
-fn data(stream: u32, length: usize, flags: u8) -> Vec<u8> {
+pub(crate) fn data(stream: u32, length: usize, flags: u8) -> Vec<u8> {
     frame(frame::DATA, flags, stream, &vec![b'.'; length])
 }
 
-fn preface() -> Vec<u8> {
+pub(crate) fn preface() -> Vec<u8> {
     [PREFACE.as_slice(), &frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100])].concat()
 }
 
-fn grpc(stream: u32) -> Vec<u8> {
+pub(crate) fn grpc(stream: u32) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -52,7 +52,7 @@ fn grpc(stream: u32) -> Vec<u8> {
     frame(frame::HEADERS, frame::END_HEADERS, stream, &block(&fields))
 }
 
-fn exchange(observation: &Observation) -> &Exchange {
+pub(crate) fn exchange(observation: &Observation) -> &Exchange {
     match observation {
         Observation::Exchange(exchange) => exchange,
         Observation::Connection(connection) => panic!("expected an exchange, got {connection:?}"),
@@ -60,7 +60,7 @@ fn exchange(observation: &Observation) -> &Exchange {
 }
 
 /// An entry that both sides' tables hold, then a reference to it.
-fn indexed(stream: u32, entry: bool) -> Vec<u8> {
+pub(crate) fn indexed(stream: u32, entry: bool) -> Vec<u8> {
     let mut block = block(&[(":method", "GET"), (":scheme", "http"), (":path", "/i"), (":authority", "h")]);
     let put = if entry { hpack::Put::Entry(23) } else { hpack::Put::Index(62) };
     hpack::encode(&mut block, put, b"authorization", b"Bearer abc", true);

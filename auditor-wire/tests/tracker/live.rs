@@ -50,6 +50,25 @@ fn each_call_of_a_shared_connection_comes_once() {
 }
 
 #[test]
+fn what_one_end_sends_at_once_and_the_other_reads_and_answers_in_pieces_comes_once() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let [sent, whole] = talk.by_client([GET, GET, GET].concat()).try_into().expect("one packet at each end");
+    let part = |from: usize, to: usize| {
+        let mut part = whole.clone();
+        part.payload = whole.payload[from..to].to_vec();
+        part.sequence = whole.sequence.wrapping_add(u32::try_from(from).unwrap());
+        part.length = u32::try_from(to - from).unwrap();
+        part
+    };
+    let mut packets = vec![sent, part(0, 2 * GET.len())];
+    let [answered, late] = talk.by_server([OK, OK].concat()).try_into().expect("one packet at each end");
+    packets.extend([answered, part(2 * GET.len(), 3 * GET.len()), late]);
+    packets.extend(talk.by_server(OK));
+    packets.extend(talk.close());
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200"; 3]);
+}
+
+#[test]
 fn one_end_alone_reports_at_once() {
     let mut talk = Talk::live(Some(11), None);
     let (seen, _) = observe_open(&[talk.by_client(GET), talk.by_server(OK)].concat());
@@ -89,6 +108,21 @@ fn the_source_reports_what_the_destination_did_not_see_whole() {
     let mut talk = Talk::live(Some(11), Some(22));
     let packets: Vec<Packet> = [talk.by_client(GET), talk.by_server(OK).split_off(1), talk.close()].concat();
     assert_eq!(told(&packets), ["Source GET h /a -> 200"]);
+}
+
+/// A server that is woken by the first bytes of a connection (`TCP_DEFER_ACCEPT`) has no socket yet when they come.
+#[test]
+fn a_request_that_came_before_the_servers_socket_is_told_of_by_the_client_once() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut first = talk.by_client(GET);
+    first.truncate(1);
+    let calls = [talk.by_server(OK), talk.by_client(GET), talk.by_server(OK), talk.close()].concat();
+    let mut packets = [first, calls].concat();
+    packets.iter_mut().filter(|packet| packet.socket == 22).for_each(|packet| packet.fresh = false);
+    assert_eq!(told(&packets), ["Source GET h /a -> 200", "Destination GET h /a -> 200"]);
+    // The client is elsewhere.
+    packets.retain(|packet| packet.socket == 22);
+    assert_eq!(told(&packets), ["Destination GET h /a -> 200", "Destination ? -> 200 (mid-stream)"]);
 }
 
 #[test]
@@ -357,6 +391,8 @@ fn a_unix_socket_in_a_protocol_that_is_not_read_is_told_of_with_who_connected_as
         fresh: true,
         gap: false,
         complete_source: false,
+        passed_over: None,
+        repeat: None,
         muted: false,
         owner: None,
         cgroup: None,

@@ -120,6 +120,41 @@ proptest! {
         }
     }
 
+    /// Hooks see the same bytes in other pieces: one what the program sends, another each packet. By socket and sequence number they
+    /// are the same.
+    #[test]
+    fn two_hooks_on_one_socket_yield_each_call_once(
+        calls in calls(),
+        places in [proptest::collection::vec(any::<prop::sample::Index>(), 0..6), proptest::collection::vec(any::<prop::sample::Index>(), 0..6)],
+        turns in proptest::collection::vec(any::<bool>(), 1..16),
+        ends in prop_oneof![Just((Some(1), None)), Just((None, Some(2))), Just((Some(1), Some(2)))],
+    ) {
+        let mut talk = Talk::live(ends.0, ends.1);
+        let mut packets = talk.connect();
+        for message in calls.iter().flat_map(|(request, response, _)| [(true, request), (false, response)]) {
+            for whole in if message.0 { talk.by_client(message.1) } else { talk.by_server(message.1) } {
+                let mut hooks = places.each_ref().map(|places| {
+                    let mut sequence = whole.sequence;
+                    let part = |payload: Vec<u8>| {
+                        let length = u32::try_from(payload.len()).expect("messages are short");
+                        let part = Packet { sequence, length, payload, ..whole.clone() };
+                        sequence = sequence.wrapping_add(length);
+                        part
+                    };
+                    cut(&whole.payload, places).into_iter().map(part).collect::<Vec<_>>().into_iter()
+                });
+                for turn in turns.iter().cycle() {
+                    let next = hooks[usize::from(*turn)].next().or_else(|| hooks[usize::from(!*turn)].next());
+                    let Some(next) = next else { break };
+                    packets.push(next);
+                }
+            }
+        }
+        let reporter = if ends.1.is_some() { "Destination" } else { "Source" };
+        let expected: Vec<String> = calls.iter().map(|(_, _, line)| format!("{reporter} {line}")).collect();
+        prop_assert_eq!(told(&packets), expected);
+    }
+
     #[test]
     fn both_ends_yield_each_call_once(calls in calls(), places in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
         let mut talk = Talk::live(Some(1), Some(2));

@@ -50,7 +50,7 @@ const MUTUAL: &str = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls db.exampl
 const BARE: &str = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls db.example [\"h2\"] none yes";
 const OPEN: &str = "Destination 10.0.0.1:51234 -> 10.0.0.2:8080: Tls db.example [\"h2\"] undetermined unknown";
 
-fn mutual(talk: &mut Talk) -> Vec<Packet> {
+pub(crate) fn mutual(talk: &mut Talk) -> Vec<Packet> {
     [
         talk.by_client(hello()),
         talk.by_server(server_flight(true)),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use auditor_wire::exchange::{Exchange, Observation, Protocol};
 use auditor_wire::http2::frame;
 use auditor_wire::limits::Limits;
-use auditor_wire::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use auditor_wire::segment::{Class, Direction, Endpoints, Owner, PassedOver, Segment, SocketId, Timestamp};
 use auditor_wire::tracker::Tracker;
 
 /// A segment that owns its payload.
@@ -29,6 +29,8 @@ pub(crate) struct Packet {
     pub(crate) muted: bool,
     pub(crate) owner: Option<Owner>,
     pub(crate) netns: Option<u32>,
+    pub(crate) passed_over: Option<PassedOver>,
+    pub(crate) repeat: Option<u64>,
 }
 
 impl Packet {
@@ -49,6 +51,8 @@ impl Packet {
             fresh: self.fresh,
             gap: self.gap,
             complete_source: self.complete,
+            passed_over: self.passed_over,
+            repeat: self.repeat,
             muted: self.muted,
             owner: self.owner,
             cgroup: None,
@@ -189,6 +193,8 @@ impl Talk {
                 // The kernel tells the owner on the way out.
                 owner: (egress && !self.complete).then(|| owner(u32::try_from(socket).expect("a small number"))),
                 netns: None,
+                passed_over: None,
+                repeat: None,
             });
         }
         seen.sort_by_key(|packet| packet.time);

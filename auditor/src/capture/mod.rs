@@ -11,7 +11,7 @@ pub mod syscalls;
 use std::time::Duration;
 
 use auditor_wire::{
-    segment::{Segment, SocketId},
+    segment::{Segment, SocketId, Timestamp},
     tls::Proof,
 };
 
@@ -44,6 +44,21 @@ pub trait Capture {
     /// segment that is `muted`.
     fn spare(&mut self, _socket: SocketId) {}
 
+    /// Of calls that repeat, byte for byte, on a socket that may be sampled, one of so many is copied from now on, a power of two; 1:
+    /// all. Whether the source can do that.
+    fn sample(&mut self, _one_of: u32) -> bool {
+        false
+    }
+
+    /// Calls that repeat one that was judged may be passed over.
+    fn approve(&mut self, _approval: Approval) {}
+
+    /// None of this socket's calls may be passed over any more.
+    fn forbid(&mut self, _socket: SocketId) {}
+
+    /// No calls may be passed over any more but those that are approved from now on.
+    fn withdraw(&mut self) {}
+
     /// What has to be added to the times of segments, nanoseconds, to get what the wall clock says: it may have been set since the
     /// source began, and they do not follow it. 0 where they are those of a file.
     fn clock_correction(&self) -> i64 {
@@ -70,6 +85,19 @@ pub enum Status {
     End,
 }
 
+/// A call that was found in order: those on its socket that repeat it, byte for byte, need not be seen for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Where it came.
+    pub socket: SocketId,
+    /// What its request is known by: [`Segment::repeat`].
+    pub request: u64,
+    /// The status it was answered with, and they have to be.
+    pub status: u16,
+    /// Until when, in the time of segments.
+    pub until: Timestamp,
+}
+
 /// What a source has counted since it began.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
@@ -79,6 +107,8 @@ pub struct Counts {
     pub ignored: Vec<(&'static str, u64)>,
     /// Lost, by reason.
     pub lost: Vec<(&'static str, u64)>,
+    /// Calls that were passed over because they repeat, exactly.
+    pub passed_over: u64,
 }
 
 /// Why a source cannot be read.

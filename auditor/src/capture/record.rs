@@ -7,10 +7,11 @@ use std::{
 };
 
 use auditor_abi::record::{
-    CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, CLASS_TLS,
-    CLASS_TLS_HEADERS, EGRESS, INGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, RecordHeader, TLS_HEADERS_MAX, TlsHeader,
+    self, CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT,
+    CLASS_TLS, CLASS_TLS_HEADERS, EGRESS, INGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, MARK_SAMPLED, PASSED_DOUBTFUL,
+    PASSED_REQUEST, RecordHeader, TLS_HEADERS_MAX, TlsHeader,
 };
-use auditor_wire::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use auditor_wire::segment::{Class, Direction, Endpoints, Owner, PassedOver, Segment, SocketId, Timestamp};
 use zerocopy::FromBytes as _;
 
 /// FIN, SYN and RST in the TCP flags byte (RFC 9293 section 3.1).
@@ -50,7 +51,7 @@ pub fn decode(bytes: &[u8], epoch_offset_ns: u64) -> Result<Segments<'_>, Record
     }
     let direction = direction(header.direction)?;
     let class = class(header.class)?;
-    let owner = (header.owner_tgid != 0).then_some(Owner {
+    let owner = (header.owner_tgid != 0 && header.marks & MARK_SAMPLED == 0).then_some(Owner {
         tgid: header.owner_tgid,
         start_ns: header.owner_start_ns,
         comm: header.owner_comm,
@@ -77,6 +78,8 @@ pub fn decode(bytes: &[u8], epoch_offset_ns: u64) -> Result<Segments<'_>, Record
         fresh: header.marks & MARK_FRESH != 0,
         gap: header.marks & MARK_GAP != 0,
         complete_source: false,
+        passed_over: passed_over(&header),
+        repeat: None,
         muted: header.marks & MARK_MUTED != 0,
         owner,
         cgroup: (header.cgroup_id != 0).then_some(header.cgroup_id),
@@ -132,6 +135,20 @@ impl<'a> Iterator for Segments<'a> {
         }
         Some(segment)
     }
+}
+
+/// What was passed over before a record, which stands where the name of its owner does in others.
+fn passed_over(header: &RecordHeader) -> Option<PassedOver> {
+    if header.marks & MARK_SAMPLED == 0 {
+        return None;
+    }
+    let said = record::PassedOver::read_from_bytes(&header.owner_comm).ok()?;
+    Some(PassedOver {
+        calls: said.calls,
+        next_other: said.next_other,
+        doubtful: said.how & PASSED_DOUBTFUL != 0,
+        request: said.how & PASSED_REQUEST != 0,
+    })
 }
 
 fn address(octets: [u8; 16], port: u16) -> SocketAddr {
@@ -246,6 +263,24 @@ mod tests {
         assert_eq!(segment.payload, b"GET");
         assert_eq!(segment.wire.remote, "10.0.0.1:80".parse().expect("address"));
         assert!(segment.fresh && segment.gap && !segment.muted);
+        assert_eq!(segment.owner, None);
+    }
+
+    #[test]
+    fn what_was_passed_over_stands_in_the_place_of_the_owner() {
+        let mut sampled = header();
+        sampled.owner_tgid = 9;
+        let said = record::PassedOver { calls: 7, next_other: 1000, how: PASSED_REQUEST, padding: 0 };
+        sampled.owner_comm.copy_from_slice(said.as_bytes());
+        let record = bytes(sampled, b"GET");
+        assert!(segments(&record, 0).iter().all(|segment| segment.passed_over.is_none() && segment.owner.is_some()));
+        sampled.marks |= MARK_SAMPLED;
+        let record = bytes(sampled, b"GET");
+        let [segment] = segments(&record, 0)[..] else { panic!("one segment") };
+        assert_eq!(
+            segment.passed_over,
+            Some(PassedOver { calls: 7, next_other: 1000, doubtful: false, request: true })
+        );
         assert_eq!(segment.owner, None);
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use auditor_wire::segment::{Segment, SocketId};
 
-use super::{Capture, CaptureError, Counts, Status, clock, record::decode};
+use super::{Approval, Capture, CaptureError, Counts, Status, clock, record::decode};
 use crate::kernel::loader::{Programs, Ring};
 
 /// Records delivered in one call at most, so that the caller gets to its other work.
@@ -45,7 +45,8 @@ impl Capture for RingSource {
             match decode(&record, self.epoch_offset_ns) {
                 Ok(segments) => {
                     self.delivered += 1;
-                    segments.for_each(|segment| deliver(&segment));
+                    let programs = &self.programs;
+                    segments.for_each(|segment| deliver(&Segment { repeat: programs.repeat(&segment), ..segment }));
                 }
                 Err(_) => self.undecodable += 1,
             }
@@ -57,6 +58,22 @@ impl Capture for RingSource {
         self.programs.spare(socket);
     }
 
+    fn sample(&mut self, one_of: u32) -> bool {
+        self.programs.sample(one_of)
+    }
+
+    fn approve(&mut self, Approval { socket, request, status, until }: Approval) {
+        self.programs.approve(socket, request, status, until.0.wrapping_sub(self.epoch_offset_ns));
+    }
+
+    fn forbid(&mut self, socket: SocketId) {
+        self.programs.forbid(socket);
+    }
+
+    fn withdraw(&mut self) {
+        self.programs.withdraw();
+    }
+
     fn clock_correction(&self) -> i64 {
         clock::correction_ns()
     }
@@ -65,7 +82,7 @@ impl Capture for RingSource {
         // A map that cannot be read any more means the counts end here, not the capture.
         let mut lost = self.programs.losses().unwrap_or_default();
         lost.push(("undecodable", self.undecodable));
-        Counts { delivered: self.delivered, ignored: Vec::new(), lost }
+        Counts { delivered: self.delivered, ignored: Vec::new(), lost, passed_over: self.programs.passed_over() }
     }
 
     fn program_times(&mut self) -> Vec<(&'static str, Duration)> {

@@ -58,6 +58,14 @@ pub(super) fn open(config: &Config) -> Result<Live, Failure> {
                 .to_owned(),
         ));
     };
+    if let Some((limit, needed)) = memory::too_little(config.capture.ring_bytes) {
+        tracing::warn!(
+            limit,
+            needed,
+            "the memory limit of this process's cgroup is below what the auditor needs, and the kernel ends who passes it; raise it \
+             (memory.max, MemoryMax= of a systemd unit, resources.limits.memory of a pod) or lower capture.ring_bytes"
+        );
+    }
     let plan = HookPlan::of(&Capabilities::read(), config.capture.hook)
         .map_err(|error| Failure::Unsupported(format!("{error}; {DOCTOR}")))?;
     for (hook, reason) in &plan.passed_over {
@@ -133,7 +141,7 @@ fn attach_hook(
             Some(directory.map_err(|error| format!("the cgroup cannot be opened again: {error}"))?)
         }
         (Hook::Cgroup, Err(error)) => return Err(format!("no cgroup2: {error}")),
-        (Hook::Fentry | Hook::Kprobe, _) => None,
+        (Hook::Fentry | Hook::Kprobe | Hook::Syscall, _) => None,
     };
     programs.attach(directory.as_ref()).map_err(|error| error.to_string())?;
     for (program, instructions) in programs.verified_instructions() {
@@ -145,17 +153,19 @@ fn attach_hook(
 /// Loads every program of a hook, or says why not.
 fn load_hook(hook: Hook, config: &Config, layout: &Layout) -> Result<(Programs, Ring), String> {
     let object = object::of_hook(hook).ok_or("this auditor was built without its eBPF object")?;
+    let btf = Path::new(KERNEL_BTF);
     let offsets = match hook {
-        Hook::Cgroup => layout.offsets().to_vec(),
-        Hook::Fentry | Hook::Kprobe => {
-            layout::for_probes(Path::new(KERNEL_BTF)).map_err(|error| error.to_string())?.offsets().to_vec()
-        }
+        Hook::Cgroup => Ok(layout.clone()),
+        Hook::Fentry | Hook::Kprobe => layout::for_probes(btf),
+        Hook::Syscall => layout::for_calls(btf),
     };
+    let offsets = offsets.map_err(|error| error.to_string())?.offsets().to_vec();
     let options = Options {
         ring_bytes: config.capture.ring_bytes,
         request_head_bytes: config.capture.request_head_bytes,
         response_head_bytes: config.capture.response_head_bytes,
         offsets,
+        samples: config.cpu_share.is_some(),
     };
     loader::load(object, hook, &options).map_err(|error| error.to_string())
 }
@@ -242,6 +252,7 @@ fn options(config: &Config, layout: &Layout) -> Options {
         request_head_bytes: config.capture.request_head_bytes,
         response_head_bytes: config.capture.response_head_bytes,
         offsets: layout.offsets().to_vec(),
+        samples: config.cpu_share.is_some(),
     }
 }
 

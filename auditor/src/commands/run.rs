@@ -54,6 +54,9 @@ fn capture(
     if let Some(follower) = follower {
         pipeline.follow(follower);
     }
+    if let Some(share) = config.cpu_share {
+        pipeline.govern(share);
+    }
     let stop = stages::stop_flag()?;
     let control = Control {
         stop: &stop,

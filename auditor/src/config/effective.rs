@@ -44,6 +44,10 @@ impl fmt::Display for Config {
         writeln!(f, "  learning_window: {}", show_duration(self.cross_call.learning_window))?;
         let templates: Vec<&str> = self.route_templates.iter().map(Template::as_str).collect();
         list(f, "", "route_templates", &templates)?;
+        match self.cpu_share {
+            Some(share) => writeln!(f, "governor:\n  cpu_share: {share}")?,
+            None => writeln!(f, "governor: {{}}  # cpu_share: every call is judged")?,
+        }
         self.write_jwt(f)?;
         writeln!(f, "record:")?;
         list(f, "  ", "claims", &self.record_claims)?;

@@ -229,7 +229,7 @@ pub struct LiveFlags {
         default_missing_value = "true"
     )]
     pub unix_sockets: Option<bool>,
-    /// Which hook captures: auto, cgroup, fentry or kprobe
+    /// Which hook captures: auto, cgroup, fentry, kprobe or syscall
     ///
     /// auto takes the first that works. `auditor doctor` says which that is, and what each does not see.
     #[arg(long, value_name = "HOOK", env = "AUDITOR_CAPTURE", value_parser = value::hook)]
@@ -272,6 +272,11 @@ pub struct ServeFlags {
     /// Address of /metrics, /healthz and /readyz
     #[arg(long, value_name = "ADDRESS:PORT", env = "AUDITOR_LISTEN", value_parser = value::listen)]
     pub listen: Option<SocketAddr>,
+    /// Stay below this share of a core, such as 0.05, by judging less of the calls that repeat
+    ///
+    /// Without it every call is judged. Calls without proof of identity are never left out; docs/sampling.md says which are.
+    #[arg(long, value_name = "SHARE", env = "AUDITOR_CPU_SHARE", value_parser = value::cpu_share)]
+    pub cpu_share: Option<f64>,
     /// Append the records of calls with findings to this file, as JSON Lines; - for stdout
     #[arg(long, value_name = "FILE", env = "AUDITOR_FINDINGS", value_hint = ValueHint::FilePath)]
     pub findings: Option<PathBuf>,

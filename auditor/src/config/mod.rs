@@ -60,6 +60,8 @@ pub struct Config {
     pub cross_call: CrossCallConfig,
     /// Path templates that routes are taken from first.
     pub route_templates: Vec<Template>,
+    /// Share of a core that `run` stays below by judging less of the calls that repeat; `None`: every call is judged.
+    pub cpu_share: Option<f64>,
     /// Limits on tokens.
     pub jwt: JwtConfig,
     /// Claims of tokens that recordings keep in clear, by name.
@@ -190,6 +192,7 @@ impl Default for Config {
                 learning_window: Duration::from_secs(24 * 3600),
             },
             route_templates: Vec::new(),
+            cpu_share: None,
             jwt: JwtConfig { max_lifetime: Duration::from_secs(3600), issuers: Vec::new() },
             record_claims: Vec::new(),
             trust: TrustSettings::default(),

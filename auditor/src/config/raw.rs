@@ -32,6 +32,7 @@ pub(super) struct Raw {
     pub(super) rules: Option<RawRules>,
     pub(super) cross_call: Option<RawCrossCall>,
     pub(super) route_templates: List,
+    pub(super) governor: Option<RawGovernor>,
     pub(super) jwt: Option<RawJwt>,
     pub(super) record: Option<RawRecord>,
     pub(super) trust: Option<RawTrust>,
@@ -48,6 +49,12 @@ pub(super) struct RawCapture {
     pub(super) request_head_bytes: Text,
     pub(super) response_head_bytes: Text,
     pub(super) poll_interval: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawGovernor {
+    pub(super) cpu_share: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

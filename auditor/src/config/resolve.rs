@@ -38,6 +38,7 @@ pub fn resolve(
     overlay(&mut config.capture.response_head_bytes, live.response_head_bytes);
     overlay(&mut config.capture.poll_interval, live.poll_interval);
     overlay(&mut config.listen, serve.listen);
+    config.cpu_share = serve.cpu_share.or(config.cpu_share);
     if serve.state_dir.is_some() {
         config.state_dir.clone_from(&serve.state_dir);
     }
@@ -141,6 +142,8 @@ fn from_raw(path: &Path, raw: Raw, known_rules: &[&'static str]) -> Result<Confi
         config.rules.insert(id, settings);
     }
     reader.across(&mut config, &raw.cross_call.unwrap_or_default(), &raw.route_templates)?;
+    let share = raw.governor.unwrap_or_default().cpu_share;
+    reader.set(&mut config.cpu_share, "governor.cpu_share", &share, |text| value::cpu_share(text).map(Some))?;
     let jwt = raw.jwt.unwrap_or_default();
     reader.set(&mut config.jwt.max_lifetime, "jwt.max_lifetime", &jwt.max_lifetime, value::lifetime)?;
     config.jwt.issuers = reader.issuers(jwt.issuers.unwrap_or_default())?;

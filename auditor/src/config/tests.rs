@@ -57,6 +57,7 @@ rules:
   plaintext-credential: { enabled: false }
 cross_call: { window: 2h, learning_window: 0s }
 route_templates: ["/tenants/{tenant}/orders/{id}"]
+governor: { cpu_share: 0.05 }
 jwt:
   max_lifetime: 15m
   issuers:
@@ -98,6 +99,7 @@ log: { level: debug, format: json }
     assert_eq!(config.cross_call.learning_window, Duration::ZERO);
     let templates: Vec<_> = config.route_templates.iter().map(|template| template.as_str()).collect();
     assert_eq!(templates, ["/tenants/{tenant}/orders/{id}"]);
+    assert_eq!(config.cpu_share, Some(0.05));
     assert_eq!(config.jwt.max_lifetime, Duration::from_secs(900));
     let [one, two] = config.jwt.issuers.as_slice() else { panic!("{:?}", config.jwt) };
     assert_eq!((&*one.issuer, &one.source), ("https://one.example", &KeySource::File(keys)));

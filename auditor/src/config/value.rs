@@ -44,6 +44,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(span)
 }
 
+/// A share of one core such as `0.05`: from a thousandth to all of it.
+///
+/// # Errors
+/// What is wrong with the text and what would be right.
+pub fn cpu_share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse::<f64>().ok().filter(|share| (0.001..=1.0).contains(share));
+    share.ok_or_else(|| {
+        format!("`{}` is not a share of a core; write a number from 0.001 to 1, such as 0.05", shown(text))
+    })
+}
+
 /// A number of bytes such as `8MiB`, `16 KiB`, `64kB` or `16384`.
 ///
 /// # Errors
@@ -388,7 +399,10 @@ mod tests {
         assert!(poll_interval("2s").is_err());
         assert_eq!(hook("auto"), Ok(Choice::Auto));
         assert_eq!(hook("kprobe"), Ok(Choice::Only(Hook::Kprobe)));
-        assert_eq!(hook("ebpf"), Err("there is no hook `ebpf`; name auto, cgroup, fentry or kprobe".to_owned()));
+        assert_eq!(
+            hook("ebpf"),
+            Err("there is no hook `ebpf`; name auto, cgroup, fentry, kprobe or syscall".to_owned())
+        );
         assert!(lifetime("0s").is_err());
         assert!(window("999ms").is_err());
         assert_eq!(window("1s"), Ok(Duration::from_secs(1)));

@@ -53,6 +53,17 @@ pub struct Judgement {
     pub deviations: Vec<&'static str>,
     /// What the policy had to say: `decision.route`, and `waived`, which is left out of the record where nothing is.
     pub policy: Policed,
+    /// How calls like it are sampled; `None` and left out of the record where all are judged.
+    pub sampling: Option<Sampling>,
+}
+
+/// What is judged of calls that repeat, and what is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sampling {
+    /// Of so many calls that repeat on a connection one is judged.
+    pub one_of: u32,
+    /// Calls before this one on its connection that were passed over since one was judged: byte for byte the same as that one.
+    pub passed_over: u32,
 }
 
 impl Judgement {
@@ -197,7 +208,8 @@ impl Serialize for Judgement {
         let fields = 12
             + if exchange { 2 } else { 0 }
             + usize::from(!self.deviations.is_empty())
-            + usize::from(!waived.is_empty());
+            + usize::from(!waived.is_empty())
+            + usize::from(self.sampling.is_some());
         let mut record = serializer.serialize_struct("Judgement", fields)?;
         record.serialize_field("kind", &self.kind)?;
         record.serialize_field("time", &Microseconds(self.time))?;
@@ -221,6 +233,9 @@ impl Serialize for Judgement {
         }
         if !self.deviations.is_empty() {
             record.serialize_field("deviations", &self.deviations)?;
+        }
+        if let Some(sampling) = &self.sampling {
+            record.serialize_field("sampling", sampling)?;
         }
         record.end()
     }

@@ -125,21 +125,41 @@ pub fn for_syscalls(path: &Path) -> Result<Layout, LayoutError> {
 /// # Errors
 /// As [`from_file`], and when something is missing without which they capture nothing.
 pub fn for_probes(path: &Path) -> Result<Layout, LayoutError> {
-    sufficient(path, read(path, resolved_for_probes)?)
+    sufficient(path, read(path, resolved_for_probes)?, &probes::ESSENTIAL)
 }
 
-/// What [`from_file`] and [`for_probes`] give, by one reading of the file.
+/// Like [`from_file`], of the members that the programs of system calls read where they stand in for the probes.
 ///
 /// # Errors
-/// As [`from_file`]; as [`for_probes`] within.
-pub fn both(path: &Path) -> Result<(Layout, Result<Layout, LayoutError>), LayoutError> {
-    let (packets, probes) = read(path, |btf| (resolve(btf), resolved_for_probes(btf)))?;
-    Ok((packets, sufficient(path, probes)))
+/// As [`for_probes`].
+pub fn for_calls(path: &Path) -> Result<Layout, LayoutError> {
+    sufficient(path, read(path, resolved_for_calls)?, &probes::ESSENTIAL_FOR_CALLS)
 }
 
-/// The layout, when nothing is missing without which probes capture nothing.
-fn sufficient(path: &Path, layout: Layout) -> Result<Layout, LayoutError> {
-    let lacking = layout.missing.iter().find(|missing| probes::ESSENTIAL.contains(&missing.field.global));
+/// What [`from_file`], [`for_probes`] and [`for_calls`] give.
+#[derive(Debug)]
+pub struct Layouts {
+    /// Of the packet programs.
+    pub packets: Layout,
+    /// Of the probes, or why they capture nothing.
+    pub probes: Result<Layout, LayoutError>,
+    /// Of the programs of system calls, likewise.
+    pub calls: Result<Layout, LayoutError>,
+}
+
+/// Every hook's layout, by one reading of the file.
+///
+/// # Errors
+/// As [`from_file`].
+pub fn all(path: &Path) -> Result<Layouts, LayoutError> {
+    let (packets, probes, calls) = read(path, |btf| (resolve(btf), resolved_for_probes(btf), resolved_for_calls(btf)))?;
+    let probes = sufficient(path, probes, &probes::ESSENTIAL);
+    Ok(Layouts { packets, probes, calls: sufficient(path, calls, &probes::ESSENTIAL_FOR_CALLS) })
+}
+
+/// The layout, when nothing is missing without which its programs capture nothing.
+fn sufficient(path: &Path, layout: Layout, essential: &[&str]) -> Result<Layout, LayoutError> {
+    let lacking = layout.missing.iter().find(|missing| essential.contains(&missing.field.global));
     match lacking {
         Some(Missing { reason, .. }) => {
             Err(LayoutError::Content { path: path.display().to_string(), reason: reason.clone() })
@@ -162,6 +182,13 @@ fn resolved_for_probes(btf: &Btf<'_>) -> Layout {
         let value = btf.enumerator(name).and_then(|value| u32::try_from(value).ok());
         (global, value.unwrap_or(ABSENT))
     }));
+    layout
+}
+
+/// What system calls are given lies in the process' memory, and in no structure of the kernel's.
+fn resolved_for_calls(btf: &Btf<'_>) -> Layout {
+    let mut layout = resolved(btf, wanted_for_probes);
+    layout.offsets.push((probes::GLOBAL_ARRAYS_OF_PROCESS, 1));
     layout
 }
 
@@ -297,5 +324,6 @@ fn wanted_for_syscalls() -> impl Iterator<Item = Field> {
 }
 
 fn wanted_for_probes() -> impl Iterator<Item = Field> {
-    wanted().filter(|field| probes::SHARED_FIELDS.contains(&field.global)).chain(probes::FIELDS)
+    let shared = wanted().chain(plaintext::FIELDS).filter(|field| probes::SHARED_FIELDS.contains(&field.global));
+    shared.chain(probes::FIELDS)
 }

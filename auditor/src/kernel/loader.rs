@@ -9,16 +9,20 @@ use std::{
 };
 
 use auditor_abi::{counters, names, probes, record::SocketRow};
-use auditor_wire::segment::SocketId;
+use auditor_wire::segment::{Segment, SocketId};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, PerCpuArray, ProgramArray, RingBuf},
+    maps::{HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
     programs::{Iter, ProgramError},
     sys::Stats,
 };
 use zerocopy::FromBytes;
 
-use super::{hooks, plan::Hook};
+use super::{
+    hooks,
+    plan::Hook,
+    sampling::{Loaded, Sampling},
+};
 use crate::attribution::listener::SocketSource;
 
 /// What the programs are loaded with.
@@ -32,6 +36,8 @@ pub struct Options {
     pub response_head_bytes: u32,
     /// Struct offsets by the name of their global ([`auditor_abi::layout`]).
     pub offsets: Vec<(&'static str, u32)>,
+    /// Calls that repeat may be passed over, should that be asked for.
+    pub samples: bool,
 }
 
 /// Why the programs could not be brought to work.
@@ -86,6 +92,8 @@ pub struct Programs {
     losses: PerCpuArray<MapData, u64>,
     /// `None` where the programs spare nobody.
     spared: Option<HashMap<MapData, u64, u8>>,
+    /// `None` where no calls are ever passed over.
+    sampling: Option<Sampling>,
     /// The kernel empties a program array once nobody has it open.
     _tail_calls: Vec<ProgramArray<MapData>>,
     /// Keeps the kernel's run-time statistics on while it lives.
@@ -143,6 +151,10 @@ fn load_with(
         .map_max_entries(names::MAP_RECORDS, options.ring_bytes)
         .override_global(names::GLOBAL_REQUEST_BUDGET, &options.request_head_bytes, true)
         .override_global(names::GLOBAL_RESPONSE_BUDGET, &options.response_head_bytes, true);
+    let sampling = Loaded::new(options.samples)?;
+    if hook == Hook::Cgroup {
+        sampling.tell(&mut loader);
+    }
     for (name, value) in options.offsets.iter().chain(more) {
         loader.override_global(name, value, true);
     }
@@ -152,15 +164,20 @@ fn load_with(
         Hook::Cgroup => tail_calls = hooks::cgroup::load(&mut ebpf)?,
         Hook::Fentry => hooks::probes::load_fentry(&mut ebpf)?,
         Hook::Kprobe => hooks::probes::load_kprobe(&mut ebpf)?,
+        Hook::Syscall => hooks::calls::load(&mut ebpf)?,
     }
     let ring = take_map(&mut ebpf, names::MAP_RECORDS)?;
     let ring = RingBuf::try_from(ring).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, names::MAP_COUNTERS)?).map_err(map_error)?;
+    let sampling = match hook {
+        Hook::Cgroup => sampling.maps(&mut ebpf)?,
+        Hook::Fentry | Hook::Kprobe | Hook::Syscall => None,
+    };
     let spared = match hook {
         Hook::Cgroup => Some(HashMap::try_from(take_map(&mut ebpf, names::MAP_SPARED)?).map_err(map_error)?),
-        Hook::Fentry | Hook::Kprobe => None,
+        Hook::Fentry | Hook::Kprobe | Hook::Syscall => None,
     };
-    Ok((Programs { ebpf, hook, losses, spared, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
+    Ok((Programs { ebpf, hook, losses, spared, sampling, _tail_calls: tail_calls, statistics: None }, Ring(ring)))
 }
 
 impl Programs {
@@ -182,6 +199,7 @@ impl Programs {
             }
             (Hook::Fentry, _) => hooks::probes::attach_fentry(&mut self.ebpf),
             (Hook::Kprobe, _) => hooks::probes::attach_kprobe(&mut self.ebpf),
+            (Hook::Syscall, _) => hooks::calls::attach(&mut self.ebpf),
         }
     }
 
@@ -192,6 +210,45 @@ impl Programs {
         {
             tracing::debug!(%error, "a socket cannot be spared");
         }
+    }
+
+    /// Of calls that repeat, one of so many is copied from now on. Whether the programs can do that: they were loaded for it.
+    pub fn sample(&mut self, one_of: u32) -> bool {
+        self.sampling.as_mut().is_some_and(|sampling| sampling.sample(one_of))
+    }
+
+    /// What the programs know a request by that a segment carries alone, while calls are sampled.
+    #[must_use]
+    pub fn repeat(&self, segment: &Segment<'_>) -> Option<u64> {
+        self.sampling.as_ref()?.repeat(segment)
+    }
+
+    /// Requests of a socket that are this one may be passed over until then on the programs' clock, nanoseconds, where they are
+    /// answered with this status.
+    pub fn approve(&mut self, socket: SocketId, request: u64, status: u16, until_ns: u64) {
+        if let Some(sampling) = &mut self.sampling {
+            sampling.approve(socket, request, status, until_ns);
+        }
+    }
+
+    /// None of a socket's calls may be passed over any more.
+    pub fn forbid(&mut self, socket: SocketId) {
+        if let Some(sampling) = &mut self.sampling {
+            sampling.forbid(socket);
+        }
+    }
+
+    /// No calls may be passed over any more but those that are approved from now on.
+    pub fn withdraw(&mut self) {
+        if let Some(sampling) = &mut self.sampling {
+            sampling.withdraw();
+        }
+    }
+
+    /// Calls that were passed over since the programs were loaded.
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.sampling.as_ref().map_or(0, Sampling::passed_over)
     }
 
     /// Losses the programs have counted, by reason.
@@ -256,7 +313,10 @@ impl SocketLister {
             .map_err(|error| LoadError::Program { program: name, message: error.to_string() })?;
         let mut loader = EbpfLoader::new();
         // The object's ring and what it is told of sockets are not used here.
-        loader.map_max_entries(names::MAP_RECORDS, SMALLEST_RING).map_max_entries(names::MAP_SPARED, 1);
+        loader
+            .map_max_entries(names::MAP_RECORDS, SMALLEST_RING)
+            .map_max_entries(names::MAP_SPARED, 1)
+            .map_max_entries(names::MAP_APPROVED, 1);
         for (name, offset) in offsets {
             loader.override_global(name, offset, true);
         }
@@ -315,7 +375,7 @@ pub(super) fn object_error(error: aya::EbpfError) -> LoadError {
     LoadError::Object { message: chain(&error) }
 }
 
-pub(super) fn map_error(error: aya::maps::MapError) -> LoadError {
+pub(super) fn map_error(error: MapError) -> LoadError {
     LoadError::Object { message: chain(&error) }
 }
 

@@ -9,6 +9,7 @@ pub mod object;
 pub mod plaintext;
 pub mod plan;
 pub mod probe;
+mod sampling;
 pub mod syscalls;
 
 #[cfg(test)]

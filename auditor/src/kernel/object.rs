@@ -22,7 +22,7 @@ pub fn object() -> Option<&'static [u8]> {
 pub fn of_hook(hook: Hook) -> Option<&'static [u8]> {
     match hook {
         Hook::Cgroup => object(),
-        Hook::Fentry | Hook::Kprobe => probes(),
+        Hook::Fentry | Hook::Kprobe | Hook::Syscall => probes(),
     }
 }
 
@@ -38,7 +38,7 @@ pub fn syscalls() -> Option<&'static [u8]> {
     (!SYSCALLS.0.is_empty()).then_some(&SYSCALLS.0)
 }
 
-/// The object of the probes on the kernel's functions, likewise.
+/// The object of the probes on the kernel's functions and on system calls, likewise.
 #[must_use]
 pub fn probes() -> Option<&'static [u8]> {
     (!PROBES.0.is_empty()).then_some(&PROBES.0)

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::probe::{Answer, Capabilities, Capability, Lockdown};
+use super::{
+    probe::{Answer, Capabilities, Capability, Lockdown},
+    syscalls::ARCHITECTURE,
+};
 
 /// A way to get at what sockets carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +16,8 @@ pub enum Hook {
     Fentry,
     /// kprobe and kretprobe of the same functions.
     Kprobe,
+    /// Tracepoints at the entry and the exit of system calls.
+    Syscall,
 }
 
 /// What is asked for.
@@ -49,7 +54,7 @@ fn said(reasons: &[(Hook, String)]) -> String {
 
 impl Hook {
     /// Every hook, in order of preference.
-    pub const ALL: [Self; 3] = [Self::Cgroup, Self::Fentry, Self::Kprobe];
+    pub const ALL: [Self; 4] = [Self::Cgroup, Self::Fentry, Self::Kprobe, Self::Syscall];
 
     /// Its name on the command line and in the configuration.
     #[must_use]
@@ -58,6 +63,7 @@ impl Hook {
             Self::Cgroup => "cgroup",
             Self::Fentry => "fentry",
             Self::Kprobe => "kprobe",
+            Self::Syscall => "syscall",
         }
     }
 
@@ -68,6 +74,9 @@ impl Hook {
             Self::Cgroup => "cgroup_skb, egress and ingress of the cgroup2 root",
             Self::Fentry => "fentry and fexit of tcp_sendmsg, tcp_recvmsg and tcp_close",
             Self::Kprobe => "kprobe and kretprobe of tcp_sendmsg, tcp_recvmsg and tcp_close",
+            Self::Syscall => {
+                "the tracepoints sys_enter, sys_exit and tcp_destroy_sock; every system call of the node takes longer"
+            }
         }
     }
 
@@ -84,6 +93,11 @@ impl Hook {
                 "what fentry misses, and what is read while more threads wait in tcp_recvmsg than the kernel keeps kretprobe \
                  instances for (counted as return-missed)."
             }
+            Self::Syscall => {
+                "what is sent or read through io_uring, sendfile(), splice(), sendmmsg() or recvmmsg(), or by 32-bit programs; MPTCP; \
+                 AF_UNIX sockets; kernel TLS; what became of a TLS handshake; addresses on the wire, so both ends of a call through \
+                 DNAT stay two calls."
+            }
         }
     }
 
@@ -99,6 +113,7 @@ impl Hook {
                 .or_else(|| tried(&capabilities.cgroup_skb)),
             Self::Fentry => kernel_functions(capabilities, lacks).or_else(|| tried(&capabilities.fentry)),
             Self::Kprobe => kernel_functions(capabilities, lacks).or_else(|| tried(&capabilities.kprobe)),
+            Self::Syscall => system_calls(capabilities, lacks).or_else(|| tried(&capabilities.syscall)),
         })
     }
 }
@@ -121,13 +136,27 @@ fn no_cgroup(capabilities: &Capabilities) -> Option<String> {
 
 /// Why the kernel's functions cannot be probed, or what they are called with cannot be read.
 fn kernel_functions(capabilities: &Capabilities, lacks: impl Fn(Capability) -> Option<String>) -> Option<String> {
-    lacks(Capability::Perfmon)
+    no_kernel_memory(capabilities, lacks).or_else(|| tried(&capabilities.probe_layout))
+}
+
+/// Why system calls cannot be followed to sockets.
+fn system_calls(capabilities: &Capabilities, lacks: impl Fn(Capability) -> Option<String>) -> Option<String> {
+    no_kernel_memory(capabilities, lacks)
         .or_else(|| {
-            (capabilities.lockdown == Lockdown::Confidentiality).then(|| {
-                "the kernel is locked down in confidentiality mode and does not let programs read its memory".into()
+            (capabilities.architecture != ARCHITECTURE).then(|| {
+                format!("system calls are read on {ARCHITECTURE} alone, and this is {}", capabilities.architecture)
             })
         })
-        .or_else(|| tried(&capabilities.probe_layout))
+        .or_else(|| tried(&capabilities.call_layout))
+}
+
+/// Why programs may not read the kernel's memory.
+fn no_kernel_memory(capabilities: &Capabilities, lacks: impl Fn(Capability) -> Option<String>) -> Option<String> {
+    lacks(Capability::Perfmon).or_else(|| {
+        (capabilities.lockdown == Lockdown::Confidentiality).then(|| {
+            "the kernel is locked down in confidentiality mode and does not let programs read its memory".into()
+        })
+    })
 }
 
 impl HookPlan {
@@ -140,9 +169,14 @@ impl HookPlan {
             Choice::Auto => Hook::ALL.to_vec(),
             Choice::Only(hook) => vec![hook],
         };
-        // A part of the tree is better than nothing, and worse than whatever sees the whole node.
+        // A part of the tree is better than nothing, and worse than whatever sees the whole node; but what slows every system call of
+        // the node is the last resort.
         if capabilities.cgroup2_part {
-            wanted.sort_by_key(|hook| *hook == Hook::Cgroup);
+            wanted.sort_by_key(|hook| match hook {
+                Hook::Fentry | Hook::Kprobe => 0,
+                Hook::Cgroup => 1,
+                Hook::Syscall => 2,
+            });
         }
         let mut plan = Self { steps: Vec::new(), passed_over: Vec::new() };
         for hook in wanted {
@@ -157,7 +191,7 @@ impl HookPlan {
 
 impl Choice {
     /// Every choice's name, for messages.
-    pub const NAMES: [&str; 4] = ["auto", "cgroup", "fentry", "kprobe"];
+    pub const NAMES: [&str; 5] = ["auto", "cgroup", "fentry", "kprobe", "syscall"];
 
     /// The choice of that name.
     #[must_use]

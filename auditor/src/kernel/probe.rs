@@ -75,12 +75,16 @@ pub struct Capabilities {
     pub cgroup2_part: bool,
     /// The kernel's BTF holds what the probes on the kernel's functions cannot do without.
     pub probe_layout: Answer,
+    /// Likewise of what the programs of system calls cannot do without.
+    pub call_layout: Answer,
     /// The programs of [`super::plan::Hook::Cgroup`] load; unknown until it was tried.
     pub cgroup_skb: Answer,
     /// Those of [`super::plan::Hook::Fentry`].
     pub fentry: Answer,
     /// Those of [`super::plan::Hook::Kprobe`], and the kernel has kprobe events.
     pub kprobe: Answer,
+    /// Those of [`super::plan::Hook::Syscall`].
+    pub syscall: Answer,
     /// This process is in the initial pid namespace, so that the kernel's pids are those of its procfs.
     pub initial_pid_namespace: Answer,
     /// This process is in the initial cgroup namespace.
@@ -158,7 +162,7 @@ impl Capabilities {
     #[must_use]
     pub fn read() -> Self {
         let (cgroup2, cgroup2_part, cgroup2_note) = cgroup2();
-        let (btf, probe_layout) = btf(Path::new(KERNEL_BTF));
+        let [btf, probe_layout, call_layout] = btf(Path::new(KERNEL_BTF));
         Self {
             architecture: std::env::consts::ARCH,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -169,9 +173,11 @@ impl Capabilities {
             cgroup2_note,
             cgroup2_part,
             probe_layout,
+            call_layout,
             cgroup_skb: not_tried(),
             fentry: not_tried(),
             kprobe: kprobe_events(Path::new("/sys/bus/event_source/devices")),
+            syscall: not_tried(),
             initial_pid_namespace: initial_pid_namespace(),
             initial_cgroup_namespace: namespace("/proc/self/ns/cgroup", INITIAL_CGROUP_NAMESPACE),
             lockdown: lockdown(Path::new("/sys/kernel/security")),
@@ -367,15 +373,17 @@ fn kprobe_events(sources: &Path) -> Answer {
     }
 }
 
-/// Whether the BTF holds what every hook wants, and what probes cannot do without.
-fn btf(path: &Path) -> (Answer, Answer) {
-    let (layout, probes) = match layout::both(path) {
+/// Whether the BTF holds what every hook wants, what probes cannot do without, and what the programs of system calls cannot.
+fn btf(path: &Path) -> [Answer; 3] {
+    let all = match layout::all(path) {
         Ok(layouts) => layouts,
-        Err(error) => return (Answer::No(error.to_string()), Answer::No(error.to_string())),
+        Err(error) => return std::array::from_fn(|_| Answer::No(error.to_string())),
     };
-    let reasons: Vec<_> = layout.missing().iter().map(|missing| missing.reason.to_string()).collect();
-    let all = if reasons.is_empty() { Answer::Yes } else { Answer::No(reasons.join(", ")) };
-    (all, probes.map_or_else(|error| Answer::No(error.to_string()), |_| Answer::Yes))
+    let reasons: Vec<_> = all.packets.missing().iter().map(|missing| missing.reason.to_string()).collect();
+    let packets = if reasons.is_empty() { Answer::Yes } else { Answer::No(reasons.join(", ")) };
+    let [probes, calls] = [all.probes, all.calls]
+        .map(|layout| layout.map_or_else(|error| Answer::No(error.to_string()), |_| Answer::Yes));
+    [packets, probes, calls]
 }
 
 /// Distributions bring newer features back to older kernels, so an old version is no proof of absence.
@@ -466,9 +474,11 @@ pub(super) mod tests {
             cgroup2_note: String::new(),
             cgroup2_part: false,
             probe_layout: Answer::Yes,
+            call_layout: Answer::Yes,
             cgroup_skb: not_tried(),
             fentry: not_tried(),
             kprobe: not_tried(),
+            syscall: not_tried(),
             initial_pid_namespace: Answer::Yes,
             initial_cgroup_namespace: Answer::Yes,
             lockdown: Lockdown::Off,

@@ -164,6 +164,7 @@ mod tests {
             request_head_bytes: 256,
             response_head_bytes: 256,
             offsets: offsets.clone().map(|name| (name, if name == absent { ABSENT } else { 8 })).collect(),
+            samples: false,
         };
         for name in abi::NEEDED_FIELDS {
             let error = check(&options(name)).expect_err(name).to_string();

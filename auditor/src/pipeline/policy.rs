@@ -29,33 +29,40 @@ impl PolicyKeeper {
         Self { follower, reloads: [0; 2], loaded: jiff::Timestamp::now().as_second(), told: today() }
     }
 
-    /// Takes what the follower has. What is wrong changes nothing.
-    pub(super) fn keep(&mut self, judge: &mut Judge) {
-        if let Some(news) = self.follower.news() {
-            self.take(news, judge);
-        }
+    /// Takes what the follower has. What is wrong changes nothing. Returns whether calls may be judged otherwise from now on: by
+    /// another policy, or because it is another day, on which waivers end.
+    pub(super) fn keep(&mut self, judge: &mut Judge) -> bool {
+        let mut changed = match self.follower.news() {
+            Some(news) => self.take(news, judge),
+            None => false,
+        };
         let today = today();
         if self.told != today {
             self.told = today;
             tell_waivers(judge.policy(), today);
+            changed = true;
         }
+        changed
     }
 
-    pub(super) fn take(&mut self, news: Reread, judge: &mut Judge) {
+    /// Whether another policy applies.
+    pub(super) fn take(&mut self, news: Reread, judge: &mut Judge) -> bool {
         match news {
             Ok(rulebook) => {
                 self.reloads[0] += 1;
                 if rulebook.digest() == judge.policy().digest() {
                     tracing::info!("the policy was read again and is the same");
-                    return;
+                    return false;
                 }
                 self.loaded = jiff::Timestamp::now().as_second();
                 tell_policy(&rulebook);
                 judge.set_policy(rulebook);
+                true
             }
             Err(error) => {
                 self.reloads[1] += 1;
                 tracing::error!(%error, "the policy file is wrong; the policy before it stays in force");
+                false
             }
         }
     }
@@ -132,7 +139,7 @@ mod tests {
             metrics.render()
         };
 
-        keeper.take(parsed("version: 1\nroutes:\n  - nam: new\n"), &mut judge);
+        assert!(!keeper.take(parsed("version: 1\nroutes:\n  - nam: new\n"), &mut judge), "the policy stays");
         assert_eq!(judge.policy().route_names().map(|name| &**name).collect::<Vec<_>>(), ["old"]);
         let text = page(&keeper, &judge);
         for line in [
@@ -144,10 +151,12 @@ mod tests {
         }
 
         let waiver = "waivers:\n  - {name: w, match: {path: /a}, owner: me, reason: x, expires: 2020-01-01}\n";
-        keeper.take(parsed(&format!("version: 1\nroutes:\n  - name: new\n{waiver}")), &mut judge);
+        let new = format!("version: 1\nroutes:\n  - name: new\n{waiver}");
+        assert!(keeper.take(parsed(&new), &mut judge), "another policy");
+        assert!(!keeper.take(parsed(&new), &mut judge), "the same again");
         assert_eq!(judge.policy().route_names().map(|name| &**name).collect::<Vec<_>>(), ["new"]);
         let text = page(&keeper, &judge);
-        assert!(text.contains("auditor_policy_reloads_total{result=\"ok\"} 1"), "{text}");
+        assert!(text.contains("auditor_policy_reloads_total{result=\"ok\"} 2"), "{text}");
         assert!(text.contains("auditor_waivers{name=\"w\",state=\"expired\"} 1"), "{text}");
         assert!(!text.contains(&old), "{text}");
     }

@@ -9,10 +9,7 @@ use object::{
     read::{ReadCache, elf::ElfFile64},
 };
 
-use super::{
-    code::{self, Access},
-    gopclntab,
-};
+use super::{code, gopclntab};
 use crate::kernel::plaintext::Site;
 
 /// No section larger than this is read, bytes.
@@ -132,7 +129,7 @@ struct Symbol {
 }
 
 /// The functions that are looked for in C libraries; [`C_SITES`] and the getters name them.
-const WANTED: [&str; 19] = [
+const WANTED: [&str; 21] = [
     "SSL_write",
     "SSL_write_ex",
     "SSL_read",
@@ -143,8 +140,10 @@ const WANTED: [&str; 19] = [
     "SSL_get_verify_result",
     "SSL_get_session",
     "SSL_get0_peer_certificate",
+    "SSL_get_peer_certificate",
     "SSL_SESSION_get0_peer",
     "BORINGSSL_self_test",
+    "SSL_CTX_set_reverify_on_resume",
     "gnutls_record_send",
     "gnutls_record_send2",
     "gnutls_record_recv",
@@ -178,9 +177,11 @@ fn library(elf: &Elf<'_>) -> Option<Found> {
     if !is_library(&symbols) {
         return None;
     }
-    let library = if symbol(&symbols, "gnutls_record_send").is_some() {
+    let has = |name| symbol(&symbols, name).is_some();
+    let library = if has("gnutls_record_send") {
         Library::GnuTls
-    } else if symbol(&symbols, "BORINGSSL_self_test").is_some() {
+    } else if has("BORINGSSL_self_test") || has("SSL_CTX_set_reverify_on_resume") {
+        // The first is in its libcrypto; a libssl by itself has the second, which OpenSSL has not.
         Library::BoringSsl
     } else {
         Library::OpenSsl
@@ -213,23 +214,31 @@ fn symbol(symbols: &[Option<Symbol>; WANTED.len()], name: &str) -> Option<Symbol
 }
 
 fn c_plan(elf: &Elf<'_>, symbols: &[Option<Symbol>; WANTED.len()], library: Library) -> Result<Plan, &'static str> {
-    let field = |name, access| {
+    let getter = |name| {
         let getter = symbol(symbols, name)?;
-        code::argument_field(code_at(elf, getter.address, getter.size.clamp(1, LONGEST_GETTER))?, access)
+        code_at(elf, getter.address, getter.size.clamp(1, LONGEST_GETTER))
     };
-    let (random, free) = match library {
-        Library::GnuTls => ("gnutls_session_get_random", "gnutls_deinit"),
-        _ => ("SSL_get_client_random", "SSL_free"),
+    let field = |name| getter(name).and_then(code::argument_value);
+    // That of GnuTLS gives the client's and the server's.
+    let (random, address, free): (_, fn(&[u8]) -> _, _) = match library {
+        Library::GnuTls => ("gnutls_session_get_random", code::first_argument_address, "gnutls_deinit"),
+        _ => ("SSL_get_client_random", code::argument_address, "SSL_free"),
     };
-    let resumable = field("SSL_get_session", Access::Value);
-    // Two functions must agree: a pointer is followed by it.
-    let resumable = resumable.filter(|_| resumable == field("SSL_get0_peer_certificate", Access::Value));
+    let place = getter(random).and_then(address).ok_or_else(|| no_random(symbol(symbols, random).is_some()))?;
+    let server = getter("SSL_is_server").and_then(code::argument_flag);
+    // Two functions must agree: a pointer is followed by it. The second has another name before OpenSSL 3.0.
+    let peer = field("SSL_get0_peer_certificate").or_else(|| field("SSL_get_peer_certificate"));
+    let resumable = field("SSL_get_session").filter(|resumable| Some(*resumable) == peer);
+    // What BoringSSL keeps of a certificate cannot be told from a getter alone: the wire's evidence stands.
+    let proven = |field: Option<u32>| field.filter(|_| library != Library::BoringSsl).unwrap_or(ABSENT);
     let description = abi::Library {
-        random: field(random, Access::Address).ok_or_else(|| no_random(library, symbol(symbols, random).is_some()))?,
-        server: field("SSL_is_server", Access::Value).unwrap_or(ABSENT),
-        verify: field("SSL_get_verify_result", Access::Value).unwrap_or(ABSENT),
-        resumable: resumable.unwrap_or(ABSENT),
-        peer: field("SSL_SESSION_get0_peer", Access::Value).unwrap_or(ABSENT),
+        random: place.field,
+        state: place.pointer.unwrap_or(ABSENT),
+        server: server.map_or(ABSENT, |flag| flag.field),
+        server_mask: server.map_or(0, |flag| flag.mask),
+        verify: proven(field("SSL_get_verify_result")),
+        resumable: proven(resumable),
+        peer: proven(field("SSL_SESSION_get0_peer")),
         padding: 0,
         tcp_close: [0; 2],
         functions: [0; 6],
@@ -251,12 +260,11 @@ fn c_plan(elf: &Elf<'_>, symbols: &[Option<Symbol>; WANTED.len()], library: Libr
 }
 
 /// Why a session's random is not to be seen; `getter`: there is a function that returns it.
-fn no_random(library: Library, getter: bool) -> &'static str {
-    match (library, getter) {
-        (_, false) => "the function that returns a session's random was left out of it",
-        (Library::BoringSsl, _) => "its sessions keep the random elsewhere",
-        (Library::OpenSsl, _) => "its sessions keep the random elsewhere, as before OpenSSL 3.0",
-        _ => "its code does not show where a session keeps its random",
+fn no_random(getter: bool) -> &'static str {
+    if getter {
+        "its code does not show where a session keeps its random"
+    } else {
+        "the function that returns a session's random was left out of it"
     }
 }
 
@@ -285,58 +293,65 @@ fn go_plan(elf: &Elf<'_>, table: &gopclntab::Table<'_>) -> Option<Result<Plan, &
     let [write, read, verify, close, tcp_close, conn_close, chain] = table.find(GO_FUNCTIONS);
     let (write, read) = (write?, read?);
     let starts = [Some(table.text_start()).filter(|start| *start != 0), runtime_text(elf), text(elf)];
+    let behind_check = |address: u64| Some(address.wrapping_add(code::behind_stack_check(code_at(elf, address, 32)?)?));
     let is_start = |start: &u64| {
-        [write, read].iter().all(|function| {
-            code_at(elf, start.wrapping_add(function.start.into()), 32).is_some_and(code::begins_go_function)
-        })
+        [write, read].iter().all(|function| behind_check(start.wrapping_add(function.start.into())).is_some())
     };
     let Some(start) = starts.into_iter().flatten().find(is_start) else {
         return Some(Err("where its text begins is not to be seen"));
     };
     let address = |function: gopclntab::Function| start.wrapping_add(function.start.into());
-    let distance = |function: Option<gopclntab::Function>| {
-        function.map_or(0, |function| address(function).wrapping_sub(address(write)))
-    };
+    // A function that checks its stack may begin several times in one call. One that does not begins once.
+    let probed = |function| behind_check(address(function)).unwrap_or(address(function));
+    let distance = |address: Option<u64>| address.map_or(0, |address| address.wrapping_sub(probed(write)));
     let mut functions = [0; 6];
-    functions[abi::CALL_READ as usize] = distance(Some(read));
-    functions[abi::CALL_VERIFY as usize] = distance(verify);
+    functions[abi::CALL_READ as usize] = distance(Some(probed(read)));
+    functions[abi::CALL_VERIFY as usize] = distance(verify.map(probed));
     if tcp_close.is_none() && conn_close.is_none() {
         return Some(Err("it has no TCP sockets"));
     }
     // A distance of zero is that of no function.
     let description = abi::Library {
         random: ABSENT,
+        state: ABSENT,
         server: ABSENT,
+        server_mask: 0,
         verify: ABSENT,
         resumable: ABSENT,
         peer: ABSENT,
         padding: 0,
-        tcp_close: [distance(tcp_close.or(conn_close)), distance(conn_close.or(tcp_close))],
+        tcp_close: [tcp_close.or(conn_close), conn_close.or(tcp_close)].map(|close| distance(close.map(address))),
         functions,
     };
     let mut sites = Vec::new();
     for (function, call) in [(Some(read), abi::CALL_READ), (verify, abi::CALL_VERIFY)] {
         let Some(function) = function else { continue };
-        match go_call(elf, address(function), function, call) {
+        match go_call(elf, address(function), probed(function), function, call) {
             Ok(more) => sites.extend(more),
             Err(why) => return Some(Err(why)),
         }
     }
     let entry =
-        |program, function, call| file_offset(elf, address(function)).map(|offset| Site { program, offset, call });
+        |program, function, call| file_offset(elf, probed(function)).map(|offset| Site { program, offset, call });
     sites.extend(entry(abi::PROGRAM_GO_WRITE, write, abi::CALL_WRITE));
     sites.extend(close.and_then(|close| entry(abi::PROGRAM_GO_CLOSE, close, 0)));
     sites.extend(chain.and_then(|chain| entry(abi::PROGRAM_GO_ENTER, chain, abi::CALL_CHAIN)));
     Some(Ok(Plan { sites, description }))
 }
 
-/// The probes of a function whose result counts: its returns, then its entry.
-fn go_call(elf: &Elf<'_>, address: u64, function: gopclntab::Function, call: u32) -> Result<Vec<Site>, &'static str> {
+/// The probes of a function at `address` whose result counts: its returns, then its entry at `probed`.
+fn go_call(
+    elf: &Elf<'_>,
+    address: u64,
+    probed: u64,
+    function: gopclntab::Function,
+    call: u32,
+) -> Result<Vec<Site>, &'static str> {
     let size = u64::from(function.end - function.start);
     let code = Some(size).filter(|size| *size <= LONGEST_FUNCTION).and_then(|size| code_at(elf, address, size));
     let returns = code.and_then(code::returns).ok_or("the returns of its functions are not to be seen")?;
     let sites = returns.into_iter().map(|at| (abi::PROGRAM_GO_RETURN, address.wrapping_add(at)));
-    let sites = sites.chain([(abi::PROGRAM_GO_ENTER, address)]);
+    let sites = sites.chain([(abi::PROGRAM_GO_ENTER, probed)]);
     sites
         .map(|(program, address)| file_offset(elf, address).map(|offset| Site { program, offset, call }))
         .collect::<Option<_>>()

@@ -383,6 +383,8 @@ impl Socket {
             fresh: true,
             gap: false,
             complete_source: false,
+            passed_over: None,
+            repeat: None,
             muted: false,
             owner: Some(session.owner),
             cgroup: self.cgroup,

@@ -52,6 +52,8 @@ fn packet(socket: SocketId, payload: &[u8]) -> Segment<'_> {
         fresh: true,
         gap: false,
         complete_source: false,
+        passed_over: None,
+        repeat: None,
         muted: true,
         owner: (socket == CLIENT).then(|| owner(1)),
         cgroup: Some(3),

@@ -17,7 +17,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    capture::{Capture, CaptureError, Counts, Status, ring::RingSource},
+    capture::{Approval, Capture, CaptureError, Counts, Status, ring::RingSource},
     kernel::{loader::Ring, plaintext::Losses},
 };
 
@@ -40,6 +40,8 @@ pub struct PlaintextSource {
     ready: bool,
     proofs: Vec<(SocketId, Proof)>,
     latest: Timestamp,
+    /// The latest packet when nothing was left in the ring: all that was read or written before it has been taken.
+    settled: Timestamp,
     delivered: u64,
     undecodable: u64,
 }
@@ -59,6 +61,7 @@ impl PlaintextSource {
             ready: false,
             proofs: Vec::new(),
             latest: Timestamp::default(),
+            settled: Timestamp::default(),
             delivered: 0,
             undecodable: 0,
         }
@@ -67,7 +70,10 @@ impl PlaintextSource {
     /// Takes what is in the ring.
     fn take(&mut self) {
         while self.waiting.len() < BATCH {
-            let Some(record) = self.ring.next_record() else { return };
+            let Some(record) = self.ring.next_record() else {
+                self.settled = self.latest;
+                return;
+            };
             // The ring's memory is larger than what was captured.
             let used = record.get(..HEADER).and_then(captured).map_or(0, |captured| HEADER + captured);
             match record.get(..used).filter(|bytes| !bytes.is_empty()) {
@@ -92,7 +98,8 @@ impl PlaintextSource {
                 sessions.record(&record, attached, offset_ns, &mut deliver);
             }
         }
-        sessions.advance(self.latest, &mut deliver);
+        // Not by the latest packet: where the ring holds more than was taken, the last of a session may be still in there.
+        sessions.advance(self.settled, &mut deliver);
         self.ready = false;
         if more { Status::More } else { Status::Idle }
     }
@@ -146,6 +153,22 @@ impl Capture for PlaintextSource {
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
         let counted = self.finder.counted();
         counted.into_iter().map(|((library, covered), files)| (library.as_str(), covered, files)).collect()
+    }
+
+    fn sample(&mut self, one_of: u32) -> bool {
+        self.packets.sample(one_of)
+    }
+
+    fn approve(&mut self, approval: Approval) {
+        self.packets.approve(approval);
+    }
+
+    fn forbid(&mut self, socket: SocketId) {
+        self.packets.forbid(socket);
+    }
+
+    fn withdraw(&mut self) {
+        self.packets.withdraw();
     }
 
     fn clock_correction(&self) -> i64 {

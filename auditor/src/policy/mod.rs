@@ -225,6 +225,7 @@ impl Judge {
             findings,
             deviations: deviations(exchange.deviations),
             policy: policed,
+            sampling: None,
         })
     }
 
@@ -260,6 +261,7 @@ impl Judge {
             findings: Vec::new(),
             deviations: Vec::new(),
             policy: Policed::default(),
+            sampling: None,
         };
         match &connection.protocol {
             Protocol::Tls(facts) => {

@@ -76,6 +76,7 @@ pub(crate) fn unauthenticated() -> Judgement {
         findings: vec![finding("unauthenticated-call", Severity::High, "no proof of identity, answered 200")],
         deviations: Vec::new(),
         policy: Policed::default(),
+        sampling: None,
     }
 }
 

@@ -83,6 +83,8 @@ pub(crate) fn call(request_head: &str, response_head: &str) -> Attributed<Exchan
         unknown: None,
         deviations: Deviations::default(),
         tls: None,
+        passed_over: 0,
+        repeatable: None,
     };
     Attributed { observed: exchange, source: party(source), destination: party(destination) }
 }

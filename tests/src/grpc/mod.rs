@@ -14,9 +14,9 @@
 //! status (`after`); answers each message (`echo`); sends the status without reading (`early`); or sends COUNT answers and then
 //! nothing more (`hang`).
 
-use std::{fmt, path::Path, process::Command};
+use std::{collections::BTreeMap, fmt, path::Path, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::{
     process::{PATIENCE, Running},
@@ -153,16 +153,26 @@ impl Client {
         self.stack
     }
 
-    /// Carries out calls.
+    /// Carries out its calls among these, and marks those that do not end as planned.
     ///
     /// # Errors
-    /// When one does not end as it says, or they take too long.
-    pub fn make<'a>(&mut self, calls: impl Iterator<Item = &'a plan::Planned>) -> Result<()> {
-        let mut text: String = calls.map(|call| call.line()).collect();
+    /// When it ends, or they take too long.
+    pub fn make(&mut self, planned: &mut [plan::Planned]) -> Result<()> {
+        let name = self.stack.to_string();
+        let mut own: BTreeMap<usize, &mut plan::Planned> =
+            planned.iter_mut().filter(|call| call.legs[0].client == name).map(|call| (call.number, call)).collect();
+        let mut text: String = own.values().map(|call| call.line()).collect();
         text.push('\n');
         self.process.write(&text)?;
-        let line = self.process.line(PATIENCE)?;
-        ensure!(line.as_deref() == Some("done"), "{} client: {line:?}", self.stack);
-        Ok(())
+        loop {
+            let line = self.process.line(PATIENCE)?.with_context(|| format!("{name} client: it ended"))?;
+            if line == "done" {
+                return Ok(());
+            }
+            let number = line.split_once(" ended with ").and_then(|(number, _)| number.parse().ok());
+            let call = number.and_then(|number: usize| own.get_mut(&number));
+            call.with_context(|| format!("{name} client: {line:?}"))?.strayed = true;
+            eprintln!("{name} client: {line}");
+        }
     }
 }

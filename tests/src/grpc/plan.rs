@@ -13,6 +13,8 @@ pub struct Planned {
     pub legs: Vec<Leg>,
     /// What must be said of it on each.
     pub expected: Expected,
+    /// Its client says that it ended in another way, so nothing is asked of its answer: a stack has faults of its own.
+    pub strayed: bool,
     shape: Shape,
     headers: Vec<(String, String)>,
 }
@@ -141,7 +143,7 @@ impl Planner {
                 let Shape { mode, code, answers, answer_size, .. } = shape;
                 headers.push(("x-answer".into(), format!("{mode} {code} {answers} {answer_size}")));
                 let (number, legs, expected) = (self.next, legs.to_vec(), expected(&shape));
-                self.planned.push(Planned { number, legs, expected, shape, headers });
+                self.planned.push(Planned { number, legs, expected, strayed: false, shape, headers });
                 self.next += 1;
             }
         }

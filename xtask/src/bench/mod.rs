@@ -1,11 +1,13 @@
 //! What the auditor costs: rounds with and without it in turn, so that a busy machine slows both alike; then the criterion
 //! benches of its parts. Figures are ratios and costs per exchange of one run, never compared with another machine's.
 
+mod bulk;
 mod criterion;
 mod http2;
 #[expect(dead_code, unreachable_pub, reason = "the tests' own: here only what a process holds is asked for")]
 #[path = "../../../tests/src/kernel.rs"]
 mod kernel;
+mod others;
 mod rig;
 pub(crate) mod soak;
 mod table;
@@ -48,6 +50,9 @@ pub(crate) struct Options {
     /// Only the rounds of HTTP/2 and gRPC
     #[arg(long, conflicts_with = "tls")]
     http2: bool,
+    /// What tcpdump, tshark and others cost beside the auditor by each of its hooks, here and in a guest
+    #[arg(long, conflicts_with_all = ["tls", "http2"])]
+    others: bool,
     /// Leave out the criterion benches
     #[arg(long)]
     no_parts: bool,
@@ -68,6 +73,9 @@ pub(crate) fn run_bench(options: Options) -> Result<()> {
         bail!("live capture needs root: run `sudo -E cargo xtask bench`");
     }
     setup::test_programs()?;
+    if options.others {
+        return others::run_others(options, &test::auditor_or_build()?);
+    }
     test::build()?;
     let rows = Bench::new(options)?.run()?;
     let parts = if options.no_parts { Vec::new() } else { criterion::measure()? };

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{http2, kernel, tls};
+use super::{bulk, http2, kernel, tls};
 use crate::process::{find, read};
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
@@ -28,9 +28,29 @@ impl Running {
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        Self::spawn(command.stdout(Stdio::null()))
+    }
+
+    /// Starts `command` with nothing to read.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = command.stdin(Stdio::null()).spawn();
         Ok(Self(child.with_context(|| format!("cannot start {name}"))?))
+    }
+
+    /// Interrupts it as a person would, so that it says what it has to say, and waits until it ends.
+    pub(crate) fn interrupt(&mut self, patience: Duration) {
+        if let Ok(pid) = i32::try_from(self.0.id()) {
+            // SAFETY: the child is ours and not yet waited for, so the id is its own.
+            unsafe { libc::kill(pid, libc::SIGINT) };
+        }
+        let end = Instant::now() + patience;
+        while Instant::now() < end && !self.ended() {
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Its process id.
@@ -98,6 +118,18 @@ impl Server {
     /// # Errors
     /// When nginx is missing or does not come up.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
+        Self::start_as(folder, |command| command)
+    }
+
+    /// Starts it in the cgroup of this list of processes.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when it cannot be moved.
+    pub(crate) fn start_in(folder: &Path, procs: &Path) -> Result<Self> {
+        Self::start_as(folder, |command| bulk::inside(procs, &command))
+    }
+
+    fn start_as(folder: &Path, place: impl Fn(Command) -> Command) -> Result<Self> {
         let [port, tls_port, http2_port, grpc_port] = free_ports()?;
         fs::create_dir_all(folder)?;
         let grpc = http2::grpc_server(folder, grpc_port)?;
@@ -105,9 +137,9 @@ impl Server {
         let configuration = folder.join("nginx.conf");
         fs::write(&configuration, nginx_configuration(folder, port, tls_port, http2_port))?;
         let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
-        let mut process = Running::start(
-            Command::new(nginx).arg("-p").arg(folder).arg("-c").arg(&configuration).stderr(Stdio::inherit()),
-        )?;
+        let mut command = Command::new(nginx);
+        command.arg("-p").arg(folder).arg("-c").arg(&configuration);
+        let mut process = Running::start(place(command).stderr(Stdio::inherit()))?;
         let end = Instant::now() + PATIENCE;
         for port in [port, grpc_port] {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
@@ -138,7 +170,11 @@ impl Server {
         Ok(bytes / f64::from(1 << 20))
     }
 
-    fn worker(&self) -> Result<u32> {
+    /// The process that answers in clear and over TLS.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn worker(&self) -> Result<u32> {
         let master = self.process.pid();
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
         Ok(children.split_whitespace().next().context("nginx has no worker")?.parse()?)
@@ -176,9 +212,20 @@ pub(crate) struct Load {
 /// # Errors
 /// When wrk is missing or fails.
 pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
-    let url = format!("http://127.0.0.1:{port}/items/42");
+    wrk(&format!("http://127.0.0.1:{port}/items/42"), seconds)
+}
+
+/// The same inside TLS.
+///
+/// # Errors
+/// As [`flat_out`].
+pub(crate) fn flat_out_tls(port: u16, seconds: u32) -> Result<Load> {
+    wrk(&format!("https://127.0.0.1:{port}/items/42"), seconds)
+}
+
+fn wrk(url: &str, seconds: u32) -> Result<Load> {
     let duration = format!("-d{seconds}s");
-    let text = read(Command::new("taskset").args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration, &url]))?;
+    let text = read(Command::new("taskset").args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration, url]))?;
     parse_wrk(&text).with_context(|| format!("wrk said {text:?}"))
 }
 
@@ -223,10 +270,32 @@ impl Observer {
     /// # Errors
     /// When it does not come up; its log is in `folder`.
     pub(crate) fn start(auditor: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(auditor, folder, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_with(auditor: &Path, folder: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(Command::new(auditor), folder, arguments)
+    }
+
+    /// Starts it where it sees a cgroup and what is below as if nothing else were there: `cgroup`, below cgroup2's `mount`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) fn start_below(auditor: &Path, folder: &Path, cgroup: &Path, mount: &Path) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        let view = "umount \"$0\" && mount -t cgroup2 none \"$0\" && exec \"$@\"";
+        command.args(["--mount", "--cgroup", "sh", "-c", view]).arg(mount).arg(auditor);
+        Self::start_as(bulk::inside(&cgroup.join("cgroup.procs"), &command), folder, &[])
+    }
+
+    fn start_as(mut command: Command, folder: &Path, arguments: &[&str]) -> Result<Self> {
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let log = folder.join("auditor.log");
-        let mut command = Command::new(auditor);
-        command.args(["run", "--listen", &metrics.to_string()]).stderr(fs::File::create(&log)?);
+        command.args(["run", "--listen", &metrics.to_string()]).args(arguments).stderr(fs::File::create(&log)?);
         let mut observer = Self { process: Running::start(&mut command)?, metrics };
         let end = Instant::now() + PATIENCE;
         while !observer.get("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
@@ -293,6 +362,14 @@ impl Observer {
         })
     }
 
+    /// Ids of its kernel programs.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn programs(&self) -> Result<Vec<u32>> {
+        Ok(kernel::Held::by(self.process.pid())?.programs.into_iter().collect())
+    }
+
     /// Run time of its kernel programs, nanoseconds, and how often they ran; while the kernel's statistics are on.
     ///
     /// # Errors
@@ -324,10 +401,12 @@ impl Observer {
     /// # Errors
     /// When the process is gone.
     pub(crate) fn resident_mebibytes(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kibibytes / 1024.0)
+        resident_mebibytes(self.process.pid())
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     fn get(&self, path: &str) -> Result<String> {
@@ -421,6 +500,40 @@ fn program_runs(pid: u32) -> Result<(f64, f64)> {
     Ok(programs.values().fold((0.0, 0.0), |(time, runs), (more, also)| (time + more, runs + also)))
 }
 
+/// Resident memory of a process, MiB.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn resident_mebibytes(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes / 1024.0)
+}
+
+/// A process and the living ones it started, and so on: tshark leaves capturing to another.
+pub(crate) fn family(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        // Each thread has its own; what has ended meanwhile has none.
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    found
+}
+
+/// CPU seconds that some processes have used.
+///
+/// # Errors
+/// When one is gone.
+pub(crate) fn cpu_seconds_of(pids: &[u32]) -> Result<f64> {
+    pids.iter().map(|pid| cpu_seconds(*pid)).sum()
+}
+
 /// CPU seconds a process has used, from `/proc/PID/stat` (proc_pid_stat(5): fields 14 and 15).
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -443,6 +556,15 @@ mod tests {
         let h2load = "finished in 3.01s, 3990.33 req/s, 600KB/s\nrequests: 12000 total, 12000 started, 12000 done, 11971 succeeded, 29 failed\n";
         assert_eq!(parse_h2load(h2load), Some(Load { requests: 11_971.0, rate: 3_990.33 }));
         assert_eq!(parse_wrk("unable to connect"), None);
+    }
+
+    #[test]
+    fn a_process_and_its_children_are_one_family() {
+        let child = Running::start(Command::new("sleep").arg("60")).expect("there is a sleep");
+        let family = family(std::process::id());
+        assert_eq!(family[0], std::process::id());
+        assert!(family.contains(&child.pid()), "{family:?}");
+        assert!(cpu_seconds_of(&[child.pid()]).is_ok());
     }
 
     #[test]

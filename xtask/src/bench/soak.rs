@@ -84,13 +84,7 @@ pub(crate) fn run_soak(options: Options) -> Result<()> {
     ensure!(is_root(), "live capture needs root: run `sudo -E cargo xtask soak`");
     ensure!(options.rate >= EACH && options.minutes > 0, "at least {EACH} requests a second and one minute");
     setup::test_programs()?;
-    let auditor = match std::env::var_os("AUDITOR_BIN") {
-        Some(auditor) => auditor.into(),
-        None => {
-            test::build()?;
-            test::auditor()
-        }
-    };
+    let auditor = test::auditor_or_build()?;
     let folder = root().join("target/bench");
     let server = Server::start(&folder)?;
     let observer = Observer::start(&auditor, &folder)?;

@@ -26,10 +26,6 @@ pub(crate) const BULK: &str = "bulk";
 const BULK_BYTES: u64 = 64 << 20;
 /// More than any run reads; the client is ended.
 const BULK_TIMES: u32 = 1_000_000;
-/// Stretches of a transfer with the auditor, for each round that was asked for.
-const STRETCHES: u32 = 5;
-/// Length of a stretch.
-const STRETCH: Duration = Duration::from_secs(1);
 /// Time for a connection's handshake and first records to pass.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -45,16 +41,6 @@ pub(crate) fn certificate(folder: &Path) -> Result<()> {
     // It draws its progress.
     run(command.current_dir(folder).stderr(File::create(folder.join("openssl.log"))?))?;
     Ok(File::create(folder.join(BULK))?.set_len(BULK_BYTES)?)
-}
-
-/// What a transfer reached.
-struct Bulk {
-    /// MiB per second of the stretches without the auditor.
-    without: Vec<f64>,
-    /// Those with it, in parts of those around them.
-    ratios: Vec<f64>,
-    /// Records lost.
-    lost: f64,
 }
 
 impl Bench {
@@ -77,45 +63,13 @@ impl Bench {
             ),
             Row::spread("bulk over TLS, without the auditor", "MiB/s", 0, &bulk.without),
             Row::spread("bulk over TLS, with / without", "ratio", 3, &bulk.ratios).at_least(0.98),
+            Row::interval("bulk over TLS, with / without: the median lies within", "ratio", 3, &bulk.ratios),
+            Row::interval("bulk over TLS, without / without: the median lies within", "ratio", 3, &bulk.control),
+            Row::value("auditor CPU beside the transfer", "% of a processor", 2, bulk.auditor_share * 100.0),
             Row::value("records lost, TLS", "records", 0, lost).at_most(0.0),
         ];
         rows.extend(self.muted_rows()?);
         Ok(rows)
-    }
-
-    /// One transfer without a pause while the auditor comes and goes beside it. Each stretch with it is held against the two without
-    /// it around it: whatever else slows the machine for seconds slows the three alike.
-    fn bulk(&self) -> Result<Bulk> {
-        let transfer = &mut Running::start(&mut download(self.server.tls_port))?;
-        thread::sleep(WARM_UP);
-        let mut without = vec![self.stretch(transfer)?];
-        let (mut ratios, mut lost) = (Vec::new(), 0.0);
-        let stretches = self.options.rounds * STRETCHES;
-        for number in 1..=stretches {
-            say(format!("bulk over TLS: stretch {number} of {stretches}"));
-            let with = {
-                let observer = Observer::start(&self.auditor, &self.folder)?;
-                thread::sleep(WARM_UP);
-                let rate = self.stretch(transfer)?;
-                lost += observer.counters()?.lost;
-                rate
-            };
-            thread::sleep(WARM_UP);
-            let before = without[without.len() - 1];
-            let after = self.stretch(transfer)?;
-            ratios.push(2.0 * with / (before + after));
-            without.push(after);
-        }
-        Ok(Bulk { without, ratios, lost })
-    }
-
-    /// MiB per second over a stretch of a transfer.
-    fn stretch(&self, transfer: &mut Running) -> Result<f64> {
-        let (before, start) = (self.server.mebibytes_read()?, Instant::now());
-        thread::sleep(STRETCH);
-        let rate = (self.server.mebibytes_read()? - before) / start.elapsed().as_secs_f64();
-        ensure!(!transfer.ended(), "the transfer was over too soon");
-        Ok(rate)
     }
 
     /// Time in the kernel programs while one connection carries bulk: nearly every packet of the machine is one of a muted socket.
@@ -179,7 +133,8 @@ fn parse_s_time(text: &str) -> Option<f64> {
     text.lines().find(|line| line.contains("real seconds"))?.split(' ').next()?.parse().ok()
 }
 
-fn download(port: u16) -> Command {
+/// Reads without end over one connection.
+pub(super) fn download(port: u16) -> Command {
     let url = format!("https://127.0.0.1:{port}/{BULK}?[1-{BULK_TIMES}]");
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CPU, "curl", "--silent", "--fail", "--insecure", "--output", "/dev/null", &url]);

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::{hooks::HookRun, initramfs::Archive};
+use super::{faults::FAULTS, hooks::HookRun, initramfs::Archive};
 use crate::process::{find, root, run};
 
 /// Calls `vm-case` makes over each address family; `init.sh` says the same.
@@ -54,6 +54,7 @@ pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
         archive.folder(folder);
     }
     archive.program("init", INIT.as_bytes());
+    archive.program("faults", FAULTS.as_bytes());
     archive.with_libraries("bin/busybox", &busybox)?;
     archive.with_libraries("bin/auditor", &programs.auditor)?;
     archive.with_libraries("bin/vm-case", &programs.case)?;

@@ -10,7 +10,10 @@ use super::guest::{CALLS_OF_CASE, difference};
 use crate::process::root;
 
 /// Ways a call is sent that every hook must see; the table says what is seen of the others.
-const SEEN_BY_ALL: [&str; 5] = ["write", "iovecs", "three writes", "seven bytes", "io_uring"];
+const SEEN_BY_ALL: [&str; 4] = ["write", "iovecs", "three writes", "seven bytes"];
+/// The hook that sees less: what does not pass through a system call of its own.
+const CALLS: &str = "syscall";
+const HIDDEN_FROM_CALLS: [&str; 1] = ["io_uring"];
 /// The hook that sees more.
 const PACKETS: &str = "cgroup";
 const SEEN_BY_PACKETS: [&str; 2] = ["sendfile", "splice"];
@@ -97,7 +100,9 @@ impl HookRun {
     }
 
     fn must_see(&self, way: &str) -> bool {
-        SEEN_BY_ALL.contains(&way) || (self.hook == PACKETS && SEEN_BY_PACKETS.contains(&way))
+        SEEN_BY_ALL.contains(&way)
+            || (self.hook != CALLS && HIDDEN_FROM_CALLS.contains(&way))
+            || (self.hook == PACKETS && SEEN_BY_PACKETS.contains(&way))
     }
 
     fn about(&self, path: &Value) -> Vec<&Value> {

@@ -56,7 +56,7 @@ echo "@@ status $?"
 tls-case 1 20 >/run/tls 2>&1
 
 # The same with each hook alone.
-for hook in cgroup fentry kprobe; do
+for hook in cgroup fentry kprobe syscall; do
     echo "@@ hook $hook"
     records=/run/records.$hook
     : >"$records"

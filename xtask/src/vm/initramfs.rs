@@ -45,10 +45,8 @@ impl Archive {
     /// When a file cannot be read.
     pub(crate) fn with_libraries(&mut self, path: &str, source: &Path) -> Result<()> {
         self.program(path, &contents(source)?);
-        // `ldd` fails for a static program, which needs none.
-        let listed = read(Command::new("ldd").arg(source)).unwrap_or_default();
-        for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
-            self.program(library.trim_start_matches('/'), &contents(Path::new(library))?);
+        for library in libraries(source) {
+            self.program(&library.to_string_lossy().replacen('/', "", 1), &contents(&library)?);
         }
         Ok(())
     }
@@ -88,6 +86,12 @@ impl Archive {
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
+}
+
+/// The shared libraries a program loads. `ldd` fails for a static program, which needs none.
+pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
+    let listed = read(Command::new("ldd").arg(program)).unwrap_or_default();
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>> {

@@ -1,14 +1,15 @@
 //! Boots the auditor on stock kernels of Debian's releases under QEMU and checks what it says of real calls there.
 
+mod faults;
 mod guest;
 mod hooks;
-mod initramfs;
-mod kernel;
+pub(crate) mod initramfs;
+pub(crate) mod kernel;
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -28,7 +29,7 @@ use crate::process::{cargo, find, root, run, say};
 const LIMIT: Duration = Duration::from_mins(8);
 
 /// The hooks that are tried alone; `init.sh` says the same.
-const HOOKS: [&str; 3] = ["cgroup", "fentry", "kprobe"];
+pub(crate) const HOOKS: [&str; 4] = ["cgroup", "fentry", "kprobe", "syscall"];
 
 /// Boots every kernel of `series`, or all. With `write` what was seen becomes `docs/kernels.md` and the golden counts.
 ///
@@ -57,7 +58,9 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
         let start = Instant::now();
         let result = kernel::image(*release).and_then(|image| {
             let log = image.with_file_name("console.log");
-            let console = boot(&image, &initramfs, &log)?;
+            let guest =
+                Boot { image: &image, initramfs: &initramfs, init: "/init", more: &[], log: &log, limit: LIMIT };
+            let console = boot(&guest)?;
             let report = Report::parse(&console);
             report
                 .check(&format!("{}.", release.series), release.plaintext)
@@ -71,13 +74,19 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
                 let counted: &mut BTreeMap<_, _> = counts.entry(release.series.to_owned()).or_default();
                 counted.extend(run.instructions());
             }
+            let log = image.with_file_name("faults.log");
+            let console = boot(&Boot { init: "/faults", more: faults::MACHINE, log: &log, ..guest })?;
+            faults::check(&console).with_context(|| log.display().to_string())?;
             Ok(report.kernel)
         });
         let seconds = start.elapsed().as_secs();
         match result {
             Ok(kernel) => {
                 let hooks: Vec<&str> = HOOKS.into_iter().filter(|hook| !lacks_returns(release.series, hook)).collect();
-                say(format!("kernel {kernel}: loaded, captured, judged right by {}; {seconds} s", hooks.join(", ")));
+                say(format!(
+                    "kernel {kernel}: loaded, captured, judged right by {}, beside faults; {seconds} s",
+                    hooks.join(", ")
+                ));
             }
             Err(error) => {
                 say(format!("kernel {}: FAILED after {seconds} s: {error:#}", release.series));
@@ -102,8 +111,27 @@ fn lacks_returns(series: &str, hook: &str) -> bool {
     series == "5.10" && hook == "kprobe"
 }
 
-/// Boots a guest and returns what its console printed until it powered off; also leaves it in `log`.
-fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
+/// A guest to boot.
+pub(crate) struct Boot<'a> {
+    /// The kernel.
+    pub(crate) image: &'a Path,
+    /// Its files.
+    pub(crate) initramfs: &'a Path,
+    /// The program it runs, of those.
+    pub(crate) init: &'a str,
+    /// More arguments of QEMU.
+    pub(crate) more: &'a [&'a str],
+    /// Where to leave what its console prints.
+    pub(crate) log: &'a Path,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+}
+
+/// Boots a guest and returns what its console printed until it powered off or its time was up.
+///
+/// # Errors
+/// When QEMU is missing or fails.
+pub(crate) fn boot(Boot { image, initramfs, init, more, log, limit }: &Boot<'_>) -> Result<String> {
     let qemu = find("qemu-system-x86_64").context("QEMU is missing: run `cargo xtask setup --tests`")?;
     let mut child = Command::new(qemu)
         // 6.12 double-faults on an emulated cmpxchg16b; one thread keeps emulation deterministic.
@@ -113,7 +141,8 @@ fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
         .arg(image)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", "console=ttyS0 quiet loglevel=3 panic=-1"])
+        .args(["-append", &format!("console=ttyS0 quiet loglevel=3 panic=-1 rdinit={init}")])
+        .args(*more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // It warns of every processor feature it does not emulate.
@@ -132,9 +161,12 @@ fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
             line.clear();
         }
     });
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + *limit;
     let mut console = String::new();
+    // Written line by line: a guest that takes minutes shows how far it is.
+    let mut written = fs::File::create(log)?;
     while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        written.write_all(line.as_bytes())?;
         console += &line;
     }
     // It has powered off and closed its output, or the time is up.
@@ -142,6 +174,5 @@ fn boot(image: &Path, initramfs: &Path, log: &Path) -> Result<String> {
     child.wait().context("QEMU cannot be waited for")?;
     drop(lines);
     reader.join().map_err(|_panic| anyhow::anyhow!("the console's reader panicked"))?;
-    fs::write(log, &console)?;
     Ok(console)
 }

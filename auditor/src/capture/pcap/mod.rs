@@ -130,6 +130,8 @@ impl PcapFile {
             fresh: place.fresh,
             gap: false,
             complete_source: true,
+            passed_over: None,
+            repeat: None,
             muted: false,
             owner: None,
             cgroup: None,
@@ -173,6 +175,7 @@ impl Capture for PcapFile {
             delivered: self.delivered,
             ignored: self.ignored.iter().map(|(reason, count)| (*reason, *count)).collect(),
             lost: if evicted > 0 { vec![(LOST_CONVERSATION, evicted)] } else { Vec::new() },
+            passed_over: 0,
         }
     }
 }

@@ -270,6 +270,8 @@ impl ExchangeEntry {
             unknown: self.unknown,
             deviations: self.deviations,
             tls: self.tls,
+            passed_over: 0,
+            repeatable: None,
         };
         let attributed = Attributed { observed, source: source.1, destination: destination.1 };
         Ok(Recorded::Exchange(Box::new(attributed), self.checked))

@@ -84,6 +84,8 @@ fn call(request: Option<&str>, response: Option<&str>, unknown: Option<UnknownRe
             unknown,
             deviations: Deviations { leading_garbage: true, ..Deviations::default() },
             tls: None,
+            passed_over: 0,
+            repeatable: None,
         },
         source: party(client),
         destination: party(server),

@@ -13,7 +13,7 @@ use auditor_wire::{
 use zeroize::Zeroizing;
 
 use self::record::{Record, decode, used};
-use super::{Capture, CaptureError, Counts, Status, clock::steady_offset_ns};
+use super::{Approval, Capture, CaptureError, Counts, Status, clock::steady_offset_ns};
 use crate::{
     cache::Cache,
     kernel::{loader::Ring, syscalls::ExitProgram},
@@ -154,6 +154,26 @@ impl Capture for SyscallSource {
 
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
         self.packets.tls_libraries()
+    }
+
+    fn spare(&mut self, socket: SocketId) {
+        self.packets.spare(socket);
+    }
+
+    fn sample(&mut self, one_of: u32) -> bool {
+        self.packets.sample(one_of)
+    }
+
+    fn approve(&mut self, approval: Approval) {
+        self.packets.approve(approval);
+    }
+
+    fn forbid(&mut self, socket: SocketId) {
+        self.packets.forbid(socket);
+    }
+
+    fn withdraw(&mut self) {
+        self.packets.withdraw();
     }
 
     fn clock_correction(&self) -> i64 {

@@ -63,6 +63,8 @@ pub fn decode(bytes: &[u8], epoch_offset_ns: u64) -> Result<Record<'_>, RecordEr
         fresh: header.marks & MARK_FRESH != 0,
         gap: header.marks & MARK_GAP != 0,
         complete_source: false,
+        passed_over: None,
+        repeat: None,
         muted: header.marks & MARK_MUTED != 0,
         owner: owner(header.owner_tgid, header.owner_start_ns, header.owner_comm),
         cgroup: known(header.owner_cgroup_id),

@@ -12,13 +12,17 @@ use aya::{
 use crate::kernel::loader::{LoadError, map_error, missing, program_error, take_map};
 
 /// Every program; those that are attached come first.
-pub(in crate::kernel) const PROGRAMS: [&str; 6] = [
+pub(in crate::kernel) const PROGRAMS: [&str; 10] = [
     names::PROGRAM_EGRESS,
     names::PROGRAM_INGRESS,
     names::PROGRAM_TLS_EGRESS,
     names::PROGRAM_TLS_INGRESS,
     names::PROGRAM_HTTP2_EGRESS,
     names::PROGRAM_HTTP2_INGRESS,
+    names::PROGRAM_THIN_EGRESS,
+    names::PROGRAM_THIN_INGRESS,
+    names::PROGRAM_COPY_EGRESS,
+    names::PROGRAM_COPY_INGRESS,
 ];
 /// How many of them are attached.
 pub(in crate::kernel) const ATTACHED: usize = 2;
@@ -29,10 +33,12 @@ pub(in crate::kernel) fn load(ebpf: &mut Ebpf) -> Result<Vec<ProgramArray<MapDat
         program(ebpf, name)?.load().map_err(|error| program_error(name, error))?;
     }
     Ok(vec![
-        tail_call(ebpf, names::MAP_TLS_EGRESS, names::PROGRAM_TLS_EGRESS)?,
-        tail_call(ebpf, names::MAP_TLS_INGRESS, names::PROGRAM_TLS_INGRESS)?,
-        tail_call(ebpf, names::MAP_HTTP2_EGRESS, names::PROGRAM_HTTP2_EGRESS)?,
-        tail_call(ebpf, names::MAP_HTTP2_INGRESS, names::PROGRAM_HTTP2_INGRESS)?,
+        tail_calls(ebpf, names::MAP_TLS_EGRESS, &[names::PROGRAM_TLS_EGRESS])?,
+        tail_calls(ebpf, names::MAP_TLS_INGRESS, &[names::PROGRAM_TLS_INGRESS])?,
+        tail_calls(ebpf, names::MAP_HTTP2_EGRESS, &[names::PROGRAM_HTTP2_EGRESS])?,
+        tail_calls(ebpf, names::MAP_HTTP2_INGRESS, &[names::PROGRAM_HTTP2_INGRESS])?,
+        tail_calls(ebpf, names::MAP_THIN_EGRESS, &[names::PROGRAM_THIN_EGRESS, names::PROGRAM_COPY_EGRESS])?,
+        tail_calls(ebpf, names::MAP_THIN_INGRESS, &[names::PROGRAM_THIN_INGRESS, names::PROGRAM_COPY_INGRESS])?,
     ])
 }
 
@@ -56,11 +62,13 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut CgroupS
         .map_err(|error: ProgramError| program_error(name, error))
 }
 
-/// Makes `program` the one that `map` calls.
-fn tail_call(ebpf: &mut Ebpf, map: &str, name: &'static str) -> Result<ProgramArray<MapData>, LoadError> {
+/// Makes `programs` those that `map` calls, by their index.
+fn tail_calls(ebpf: &mut Ebpf, map: &str, programs: &[&'static str]) -> Result<ProgramArray<MapData>, LoadError> {
     let mut array = ProgramArray::try_from(take_map(ebpf, map)?).map_err(map_error)?;
-    let failed = |error: ProgramError| program_error(name, error);
-    let fd = program(ebpf, name)?.fd().map_err(failed)?;
-    array.set(0, fd, 0).map_err(map_error)?;
+    for (index, name) in (0..).zip(programs) {
+        let failed = |error: ProgramError| program_error(name, error);
+        let fd = program(ebpf, name)?.fd().map_err(failed)?;
+        array.set(index, fd, 0).map_err(map_error)?;
+    }
     Ok(array)
 }

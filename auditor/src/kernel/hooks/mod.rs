@@ -1,5 +1,6 @@
 //! What each hook loads and attaches. One file a kind of program; [`super::loader`] does for all of them what is alike.
 
+pub(super) mod calls;
 pub(super) mod cgroup;
 pub(super) mod probes;
 
@@ -11,6 +12,7 @@ pub(super) fn programs(hook: Hook) -> &'static [&'static str] {
         Hook::Cgroup => &cgroup::PROGRAMS,
         Hook::Fentry => &probes::FENTRY,
         Hook::Kprobe => &probes::KPROBE,
+        Hook::Syscall => &calls::PROGRAMS,
     }
 }
 
@@ -18,6 +20,6 @@ pub(super) fn programs(hook: Hook) -> &'static [&'static str] {
 pub(super) fn attached(hook: Hook) -> &'static [&'static str] {
     match hook {
         Hook::Cgroup => &cgroup::PROGRAMS[..cgroup::ATTACHED],
-        Hook::Fentry | Hook::Kprobe => programs(hook),
+        Hook::Fentry | Hook::Kprobe | Hook::Syscall => programs(hook),
     }
 }

@@ -58,6 +58,8 @@ fn page() -> String {
     metrics.set_ignored("not-tcp", 1);
     metrics.set_program_run("egress", Duration::from_millis(1));
     metrics.set_tls_libraries("openssl", true, 1);
+    metrics.set_sampled_out(1);
+    metrics.set_sampling(1, 0.1, 0.05);
     metrics.set_tracked("connections", 1, 2);
     metrics.set_evicted("credentials", 1);
     metrics.set_external("exchange", 1);

@@ -138,6 +138,18 @@ impl Metrics {
         raise_seconds(&self.own.program_run.with_label_values(&[program]), total.as_secs_f64());
     }
 
+    /// Calls that were passed over since the start.
+    pub fn set_sampled_out(&self, total: u64) {
+        raise(&self.own.sampled_out, total);
+    }
+
+    /// The governor's step, and the share of a core that was used and may be.
+    pub fn set_sampling(&self, step: u32, share: f64, limit: f64) {
+        self.own.sampling_step.set(i64::from(step));
+        self.own.cpu_share.set(share);
+        self.own.cpu_share_limit.set(limit);
+    }
+
     /// How much of `kind` (`connections`, `buffered-bytes`, ...) the auditor holds now, and the most it will hold.
     pub fn set_tracked(&self, kind: &str, now: u64, limit: u64) {
         let gauge = |value| i64::try_from(value).unwrap_or(i64::MAX);

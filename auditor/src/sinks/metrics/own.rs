@@ -1,8 +1,8 @@
 //! The series in which the auditor speaks of itself.
 
 use prometheus::{
-    Counter, CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    Counter, CounterVec, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 
 /// Upper bounds of `auditor_pipeline_seconds`.
@@ -16,6 +16,10 @@ pub(super) struct Own {
     pub(super) lost: IntCounterVec,
     pub(super) program_run: CounterVec,
     pub(super) tls_libraries: IntGaugeVec,
+    pub(super) sampled_out: IntCounter,
+    pub(super) sampling_step: IntGauge,
+    pub(super) cpu_share: Gauge,
+    pub(super) cpu_share_limit: Gauge,
     pub(super) tracked: IntGaugeVec,
     pub(super) tracked_limit: IntGaugeVec,
     pub(super) evicted: IntCounterVec,
@@ -82,6 +86,28 @@ impl Own {
             lost: int("auditor_capture_lost_total", "Records lost before they were read, by reason.", "reason")?,
             program_run: add(registry, CounterVec::new(program_run, &["program"])?)?,
             tls_libraries: add(registry, IntGaugeVec::new(tls_libraries, &["library", "covered"])?)?,
+            sampled_out: add(
+                registry,
+                IntCounter::new(
+                    "auditor_exchanges_sampled_out_total",
+                    "Calls that were passed over because they repeat ones that were judged, counted in the kernel.",
+                )?,
+            )?,
+            sampling_step: add(
+                registry,
+                IntGauge::new(
+                    "auditor_sampling_step",
+                    "Step of the governor: of 2^step calls that repeat one is judged; 0 judges all.",
+                )?,
+            )?,
+            cpu_share: add(
+                registry,
+                Gauge::new("auditor_cpu_share", "Share of a core the auditor used in the governor's last second.")?,
+            )?,
+            cpu_share_limit: add(
+                registry,
+                Gauge::new("auditor_cpu_share_limit", "Share of a core the governor keeps below; 0 without one.")?,
+            )?,
             tracked: gauge("auditor_tracked", "What the auditor holds in memory now, by kind.")?,
             tracked_limit: gauge("auditor_tracked_limit", "Most that the auditor holds in memory, by kind.")?,
             evicted: int("auditor_evicted_total", "What the auditor forgot to stay within a limit, by kind.", "kind")?,

@@ -211,6 +211,8 @@ fn counters_of_totals_never_fall() {
     metrics.set_ignored("not-tcp", 3);
     metrics.set_program_run("egress", std::time::Duration::from_millis(1500));
     metrics.set_program_run("egress", std::time::Duration::from_millis(500));
+    metrics.set_sampled_out(7);
+    metrics.set_sampling(2, 0.25, 0.125);
     metrics.set_tracked("connections", 12, 100);
     metrics.set_external("exchange", 4);
     metrics.set_sink_dropped("jsonl", 1);
@@ -222,6 +224,10 @@ fn counters_of_totals_never_fall() {
         "auditor_capture_lost_total{reason=\"socket-storage\"} 0",
         "auditor_capture_ignored_total{reason=\"not-tcp\"} 3",
         "auditor_capture_program_run_seconds_total{program=\"egress\"} 1.5",
+        "auditor_exchanges_sampled_out_total 7",
+        "auditor_sampling_step 2",
+        "auditor_cpu_share 0.25",
+        "auditor_cpu_share_limit 0.125",
         "auditor_tracked{kind=\"connections\"} 12",
         "auditor_tracked_limit{kind=\"connections\"} 100",
         "auditor_external_total{kind=\"exchange\"} 4",

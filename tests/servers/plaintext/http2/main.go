@@ -38,6 +38,8 @@ func answer(writer http.ResponseWriter, request *http.Request) {
 		writer.Header().Set("Content-Type", "application/grpc")
 		writer.Header().Set("Trailer", "Grpc-Status")
 		writer.Write(make([]byte, 300))
+		// Else it has a Content-Length, behind which curl resets the stream: the status may not have been sent by then.
+		writer.(http.Flusher).Flush()
 		writer.Header().Set("Grpc-Status", parts[4])
 	case "large":
 		writer.Write(make([]byte, 50_000))

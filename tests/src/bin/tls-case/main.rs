@@ -65,6 +65,7 @@ fn load() -> Result<(Programs, Ring)> {
         request_head_bytes: 16 << 10,
         response_head_bytes: 4 << 10,
         offsets: layout.offsets().to_vec(),
+        samples: false,
     };
     Ok(loader::load(object, Hook::Cgroup, &options)?)
 }

@@ -2,20 +2,26 @@
 //! connections over IPv4 and IPv6, and for each call made one line of JSON that says what must be said of it.
 //!
 //! `vm-case CALLS` makes that many calls on each connection and ends. `vm-case ways` makes one call each way that bytes get into a
-//! socket.
+//! socket. `vm-case faults` steps the machine's clock and takes a processor away between calls. `vm-case held` counts the eBPF
+//! programs, links and maps there are.
 
+mod faults;
 mod ways;
 
 use std::{
     env,
     io::{BufRead as _, BufReader, Read, Write, stdin, stdout},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio, id},
     thread,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use auditor_tests::http1::{Responses, header};
+use auditor_tests::{
+    http1::{Responses, header},
+    kernel::Held,
+};
 use serde_json::json;
 
 /// A kind of call: route, header, kind of credential, verdict, status, outcome.
@@ -34,8 +40,13 @@ fn main() -> Result<()> {
         [word] if word == "serve" => serve(),
         [word] if word == "serve-ways" => ways::serve(),
         [word] if word == "ways" => ways::call(),
+        [word] if word == "faults" => faults::call(),
+        [word] if word == "held" => {
+            let Held { programs, links, maps } = Held::all()?;
+            Ok(writeln!(stdout(), "{} programs, {} links, {} maps", programs.len(), links.len(), maps.len())?)
+        }
         [calls] => call(calls.parse().with_context(|| format!("{calls}: not a number of calls"))?),
-        _ => bail!("usage: vm-case CALLS|ways"),
+        _ => bail!("usage: vm-case CALLS|ways|faults|held"),
     }
 }
 
@@ -81,31 +92,51 @@ impl Drop for Server {
     }
 }
 
-fn call(calls: usize) -> Result<()> {
-    let program = env::current_exe()?;
-    let mut server = Server(Command::new(&program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
-    let output = server.0.stdout.take().context("standard output is piped")?;
-    let mut out = stdout().lock();
-    for line in BufReader::new(output).lines().take(2) {
-        let address: SocketAddr = line?.parse()?;
+/// The server in its process, what it listens on, and where it is told what must be said of calls to it.
+struct Calls {
+    server: Server,
+    addresses: Vec<SocketAddr>,
+    program: PathBuf,
+}
+
+impl Calls {
+    fn start() -> Result<Self> {
+        let program = env::current_exe()?;
+        let mut server =
+            Server(Command::new(&program).arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        let output = server.0.stdout.take().context("standard output is piped")?;
+        let lines = BufReader::new(output).lines().take(2);
+        let addresses = lines.map(|line| Ok(line?.parse()?)).collect::<Result<_>>()?;
+        Ok(Self { server, addresses, program })
+    }
+
+    /// Makes the call of a number, whose path ends with `name`, and prints what must be said of it.
+    fn make(&self, connection: &mut Responses<TcpStream>, number: usize, name: &str) -> Result<()> {
+        let (route, header, credential, verdict, status, outcome) = CASES[number % CASES.len()];
+        let (path, address) = (format!("/{route}/{name}"), connection.get_mut().peer_addr()?);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+        connection.get_mut().write_all(request.as_bytes())?;
+        let response = connection.next("GET", false)?;
+        ensure!(response.status == status, "{path} answered {}, not {status}", response.status);
+        let expected = json!({
+            "source": {"process": {"pid": id(), "executable": self.program}},
+            "destination": {"port": address.port(), "process": {"pid": self.server.0.id(), "executable": self.program}},
+            "request": {"method": "GET", "path": path},
+            "response": {"status": status},
+            "credentials": credential.iter().map(|kind| json!({"kind": kind})).collect::<Vec<_>>(),
+            "verdict": verdict,
+            "outcome": outcome,
+        });
+        Ok(writeln!(stdout(), "{expected}")?)
+    }
+}
+
+fn call(count: usize) -> Result<()> {
+    let calls = Calls::start()?;
+    for address in &calls.addresses {
         let mut connection = Responses::new(TcpStream::connect(address)?);
-        for number in 0..calls {
-            let (route, header, credential, verdict, status, outcome) = CASES[number % CASES.len()];
-            let path = format!("/{route}/{}-{number}", address.port());
-            let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
-            connection.get_mut().write_all(request.as_bytes())?;
-            let response = connection.next("GET", false)?;
-            ensure!(response.status == status, "{path} answered {}, not {status}", response.status);
-            let expected = json!({
-                "source": {"process": {"pid": id(), "executable": program}},
-                "destination": {"port": address.port(), "process": {"pid": server.0.id(), "executable": program}},
-                "request": {"method": "GET", "path": path},
-                "response": {"status": status},
-                "credentials": credential.iter().map(|kind| json!({"kind": kind})).collect::<Vec<_>>(),
-                "verdict": verdict,
-                "outcome": outcome,
-            });
-            writeln!(out, "{expected}")?;
+        for number in 0..count {
+            calls.make(&mut connection, number, &format!("{}-{number}", address.port()))?;
         }
     }
     Ok(())
