@@ -15,9 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
         let found = table.find(["crypto/tls.(*Conn).Write", "crypto/tls.(*Conn).Read"]);
         assert!(found.into_iter().flatten().all(|function| function.start < function.end));
     }
-    for access in [code::Access::Address, code::Access::Value] {
-        assert!(code::argument_field(bytes, access).is_none_or(|field| (8..1 << 16).contains(&field)));
-    }
+    let in_session = |place: code::Place| place.pointer.into_iter().chain([place.field]).all(|field| field < 1 << 16);
+    assert!(code::argument_address(bytes).is_none_or(in_session));
+    assert!(code::first_argument_address(bytes).is_none_or(in_session));
+    assert!(code::argument_value(bytes).is_none_or(|field| field < 1 << 16));
+    assert!(code::argument_flag(bytes).is_none_or(|flag| flag.field < 1 << 16 && flag.mask != 0));
     if let Some(returns) = code::returns(bytes) {
         assert!(returns.iter().all(|at| *at < bytes.len() as u64));
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     net::{TcpListener, TcpStream},
     path::Path,
     process::Command,
@@ -10,12 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use auditor_tests::{
-    auditor::{Auditor, port},
+    auditor::Auditor,
     oneshot::curl,
     process::{PATIENCE, Running, until},
     tls::{
         certificates::{AUTHORITY, ClientCertificate, create},
         clients::{ClientKind, Seen},
+        made::{Made, Ports, ports},
         plan::{Outcome, Planned, matrix},
         rig::Rig,
         servers::{Mode, ServerKind, Version},
@@ -64,15 +66,24 @@ fn mismatches(record: &Value, expected: &[(&str, Value)]) -> Vec<String> {
     wrong.map(|(pointer, value)| format!("{pointer} is {:?}, not {value}", record.pointer(pointer))).collect()
 }
 
-/// The records of a kind by the ports of their connection.
-fn by_ports<'a>(records: &'a [Value], kind: &str) -> HashMap<(u16, u16), Vec<&'a Value>> {
+/// The records of a kind by the connection that each is of.
+fn by_connection<'a, C: Eq + Hash>(
+    records: &'a [Value],
+    kind: &str,
+    connection: impl Fn(&Value) -> Option<C>,
+) -> HashMap<C, Vec<&'a Value>> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for record in records.iter().filter(|record| record["kind"] == kind) {
-        if let Some(ports) = port(record, "source").zip(port(record, "destination")) {
-            found.entry(ports).or_default().push(record);
+        if let Some(connection) = connection(record) {
+            found.entry(connection).or_default().push(record);
         }
     }
     found
+}
+
+/// The same by the ports of their connection.
+fn by_ports<'a>(records: &'a [Value], kind: &str) -> HashMap<Ports, Vec<&'a Value>> {
+    by_connection(records, kind, ports)
 }
 
 /// What is wrong with what was said of a connection.
@@ -82,7 +93,7 @@ fn complaints(planned: &Planned, calls: &[&Value], connections: &[&Value]) -> Ve
     if !planned.was_mutual() {
         wrong.extend(calls.iter().chain(connections).filter(mutual).map(|record| format!("not mutual TLS: {record}")));
     }
-    let [connection] = connections else { return vec![format!("{} connections", connections.len())] };
+    let [connection] = connections else { return vec![format!("{} connections: {connections:#?}", connections.len())] };
     if planned.status().is_none() {
         let refused = [("/outcome", json!("refused")), ("/transport/client_certificate/accepted", json!("no"))];
         wrong.extend(mismatches(connection, &refused));
@@ -90,7 +101,7 @@ fn complaints(planned: &Planned, calls: &[&Value], connections: &[&Value]) -> Ve
     }
     match calls {
         [call] => wrong.extend(mismatches(call, &expected(planned))),
-        calls => wrong.push(format!("{} calls", calls.len())),
+        calls => wrong.push(format!("{} calls: {calls:#?}", calls.len())),
     }
     // The same is known of the connection, but what is inside it.
     let of_connection: Vec<_> =
@@ -112,20 +123,23 @@ fn libraries_prove_good_certificates_and_none_other() {
     auditor.wait_covered(&["libssl.so", "/node", "servers-tls-go"]).unwrap();
     let seen: HashMap<String, Seen> = rig.run(&planned).unwrap();
     rig.vouch(&planned, &seen).unwrap();
-    let ports = |planned: &Planned| (seen[&planned.id].port, rig.server_port(planned).unwrap());
-    let answered: Vec<_> = planned.iter().filter(|planned| planned.status().is_some()).map(ports).collect();
+    let made = Made::new(&rig, &planned, &seen).unwrap();
+    let id = |record: &Value| made.of(record);
     let waited = auditor.wait_until(PATIENCE, |records| {
-        let (calls, connections) = (by_ports(records, "exchange"), by_ports(records, "connection"));
-        answered.iter().all(|ports| calls.contains_key(ports))
-            && planned.iter().all(|planned| connections.contains_key(&ports(planned)))
+        let (calls, connections) = (by_connection(records, "exchange", id), by_connection(records, "connection", id));
+        planned.iter().all(|planned| {
+            let id = planned.id.as_str();
+            connections.contains_key(id) && (planned.status().is_none() || calls.contains_key(id))
+        })
     });
     let finished = auditor.stop().unwrap();
-    let (calls, connections) = (by_ports(&finished.records, "exchange"), by_ports(&finished.records, "connection"));
+    let (calls, connections) =
+        (by_connection(&finished.records, "exchange", id), by_connection(&finished.records, "connection", id));
     let mut wrong: Vec<String> = waited.err().map(|error| error.to_string()).into_iter().collect();
     for planned in &planned {
         let none = Vec::new();
         let (calls, connections) =
-            (calls.get(&ports(planned)).unwrap_or(&none), connections.get(&ports(planned)).unwrap_or(&none));
+            (calls.get(&*planned.id).unwrap_or(&none), connections.get(&*planned.id).unwrap_or(&none));
         let complaints = complaints(planned, calls, connections);
         if !complaints.is_empty() {
             wrong.push(format!("{planned}: {}", complaints.join("; ")));

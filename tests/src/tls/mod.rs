@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod clients;
 pub mod compare;
 pub mod expected;
+pub mod made;
 pub mod oracle;
 pub mod plan;
 pub mod rig;

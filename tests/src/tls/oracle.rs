@@ -9,13 +9,19 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    auditor::{Auditor, port},
+    auditor::Auditor,
     oracle::AMPLE,
     process::send_signal,
-    tls::{certificates::AUTHORITY, clients::Seen, compare::Comparison, plan::Planned, rig::Rig},
+    tls::{
+        certificates::AUTHORITY,
+        clients::Seen,
+        compare::Comparison,
+        made::{Made, ports},
+        plan::Planned,
+        rig::Rig,
+    },
 };
 
 /// How long records may take once all connections are made.
@@ -85,36 +91,26 @@ fn watch(rig: &mut Rig, planned: &[Planned], ring: &str, starved: bool) -> Resul
     rig.vouch(planned, &seen)?;
     let servers: HashSet<u16> = planned.iter().map(|planned| rig.server_port(planned)).collect::<Result<_>>()?;
     let clients: HashSet<u64> = seen.values().map(|seen| seen.pid.into()).collect();
-    let ports = |record: &Value| {
-        let ports = port(record, "source").zip(port(record, "destination"))?;
-        // A record that names the wrong port is ours, too.
+    // A record that names the wrong port is ours, too.
+    let is_ours = |record: &Value| {
         let by_client = record["source"]["process"]["pid"].as_u64().is_some_and(|pid| clients.contains(&pid));
-        (servers.contains(&ports.1) || by_client).then_some(ports)
+        ports(record).is_some_and(|(_, server)| by_client || servers.contains(&server))
     };
     // What is lost has no record to wait for; stopping brings out whatever is pending.
     let due = if starved { 1 } else { planned.len() };
     // Not an assertion: whatever has not come by then is missing in the comparison, which says more.
-    let waited =
-        auditor.wait_until(SETTLE, |records| records.iter().filter(|record| ports(record).is_some()).count() >= due);
+    let waited = auditor.wait_until(SETTLE, |records| records.iter().filter(|record| is_ours(record)).count() >= due);
     if let Err(error) = waited {
         eprintln!("{error:#}");
     }
     let finished = auditor.stop()?;
     ensure!(finished.status.success(), "the auditor ended with {}:\n{}", finished.status, finished.log);
-    let mut made: HashMap<(u16, u16), Vec<(OffsetDateTime, &str)>> = HashMap::new();
-    for planned in planned {
-        let seen = seen.get(&planned.id).with_context(|| format!("{planned} was not made"))?;
-        made.entry((seen.port, rig.server_port(planned)?)).or_default().push((seen.began.into(), &planned.id));
-    }
+    let made = Made::new(rig, planned, &seen)?;
     let mut records: HashMap<String, Vec<Value>> = HashMap::new();
     let mut invented = Vec::new();
-    for record in finished.records {
-        let Some(ports) = ports(&record) else { continue };
-        // Of several with the same ports it is the one that began last before.
-        let time = OffsetDateTime::parse(record["time"].as_str().unwrap_or_default(), &Rfc3339)?;
-        let before = made.get(&ports).into_iter().flatten().filter(|(began, _)| *began <= time);
-        match before.max() {
-            Some((_, id)) => records.entry((*id).to_owned()).or_default().push(record),
+    for record in finished.records.into_iter().filter(is_ours) {
+        match made.of(&record) {
+            Some(id) => records.entry(id.to_owned()).or_default().push(record),
             None => invented.push(record),
         }
     }
