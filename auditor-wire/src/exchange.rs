@@ -108,6 +108,7 @@ pub struct Exchange {
 
 /// A message's head: start line and headers, values still readable. It holds secrets: it is wiped when dropped, its `Debug`
 /// shows no value, and it goes no further than credential extraction.
+#[derive(Default)]
 pub struct Head {
     bytes: SecretBuffer,
     headers: Vec<Field>,
@@ -122,6 +123,7 @@ pub(crate) struct Field {
 
 impl Field {
     /// A header by where its name and its value begin and end; `None` beyond 4 GiB.
+    #[inline]
     pub(crate) fn new(name: (usize, usize), value: (usize, usize)) -> Option<Self> {
         let range = |(start, end)| Some((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
         Some(Self { name: range(name)?, value: range(value)? })

@@ -9,9 +9,10 @@ use crate::buffer::SecretBuffer;
 use crate::detect::is_token;
 use crate::exchange::{Deviations, Field, Head, Request, Response, Version};
 use crate::http1::framing::{Asked, BodyLength, Lengths};
+use crate::http1::words;
 
-/// Header lines are seldom shorter: so many are made room for.
-const SHORT_LINE: usize = 16;
+/// Most heads have fewer header lines: room is made for so many.
+const FEW_LINES: usize = 16;
 
 /// A request's head, read.
 #[derive(Debug)]
@@ -59,11 +60,25 @@ pub(crate) fn end(bytes: &[u8], from: usize) -> Result<usize, usize> {
 /// `None` when not even the request line can be read.
 pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
     let bytes = SecretBuffer::from(bytes);
-    let line_end = memchr::memchr(b'\n', &bytes)?;
-    let line = RequestLine::read(without_cr(&bytes[..line_end]))?;
+    let (mut head, lines) = read_request(&bytes, sequence)?;
+    head.request.head = Head::with_fields(bytes, lines.fields);
+    Some(head)
+}
+
+/// Reads a request's head that `bytes` begin with, and copies that far. `None` when it is not there whole, or cannot be read.
+pub(crate) fn whole_request(bytes: &[u8], sequence: u32) -> Option<RequestHead> {
+    let (mut head, lines) = read_request(bytes, sequence)?;
+    head.request.head = Head::with_fields(bytes[..lines.end?].to_vec().into(), lines.fields);
+    Some(head)
+}
+
+/// Reads all but the bytes themselves.
+fn read_request(bytes: &[u8], sequence: u32) -> Option<(RequestHead, Lines)> {
+    let first = LineEnd::find(bytes, 0)?;
+    let line = RequestLine::read(&bytes[..first.text])?;
     let mut lines = Lines { malformed: line.malformed, ..Lines::default() };
-    lines.deviations.bare_lf = line_end == 0 || bytes[line_end - 1] != b'\r';
-    lines.read(&bytes, line_end + 1, false);
+    lines.deviations.bare_lf = first.bare_lf;
+    lines.read(bytes, first.next, false);
     let length = match lines.lengths.conclude(line.minor_version, &mut lines.deviations) {
         _ if lines.malformed => BodyLength::Ambiguous,
         length => length,
@@ -72,41 +87,48 @@ pub fn request(bytes: Vec<u8>, sequence: u32) -> Option<RequestHead> {
     let target = Target::read(line.target, asked.connect);
     let malformed = lines.malformed || target.malformed || lines.hosts_differ;
     let host = lines.host.and_then(|(from, to)| authority(&bytes[from..to]));
-    let (method, minor_version) = (line.method.into(), line.minor_version);
     let request = Request {
-        method,
+        method: line.method.into(),
         authority: target.authority.or(if lines.hosts_differ { None } else { host }),
         path: target.path,
         query: target.query,
         userinfo: target.userinfo,
-        version: Version::Http1(minor_version),
-        head: lines.take_head(bytes),
+        version: Version::Http1(line.minor_version),
+        head: Head::default(),
         sequence,
     };
-    Some(RequestHead {
-        malformed,
-        deviations: lines.deviations,
-        length,
-        asked,
-        expects_continue: lines.expects_continue,
-        request,
-    })
+    let (deviations, expects_continue) = (lines.deviations, lines.expects_continue);
+    Some((RequestHead { malformed, deviations, length, asked, expects_continue, request }, lines))
 }
 
 /// Reads a response's head from all its bytes, or from what there is of them.
 pub fn response(bytes: Vec<u8>, sequence: u32) -> Option<ResponseHead> {
     let bytes = SecretBuffer::from(bytes);
-    let line_end = memchr::memchr(b'\n', &bytes)?;
-    let (minor_version, status) = status_line(without_cr(&bytes[..line_end]))?;
+    let (mut head, lines) = read_response(&bytes, sequence)?;
+    head.response.head = Head::with_fields(bytes, lines.fields);
+    Some(head)
+}
+
+/// Reads a response's head that `bytes` begin with, and copies that far. `None` when it is not there whole, or cannot be read.
+pub(crate) fn whole_response(bytes: &[u8], sequence: u32) -> Option<ResponseHead> {
+    let (mut head, lines) = read_response(bytes, sequence)?;
+    head.response.head = Head::with_fields(bytes[..lines.end?].to_vec().into(), lines.fields);
+    Some(head)
+}
+
+/// Reads all but the bytes themselves.
+fn read_response(bytes: &[u8], sequence: u32) -> Option<(ResponseHead, Lines)> {
+    let first = LineEnd::find(bytes, 0)?;
+    let (minor_version, status) = status_line(&bytes[..first.text])?;
     let mut lines = Lines::default();
-    lines.deviations.bare_lf = bytes[line_end - 1] != b'\r';
-    lines.read(&bytes, line_end + 1, true);
+    lines.deviations.bare_lf = first.bare_lf;
+    lines.read(bytes, first.next, true);
     let length = match lines.lengths.conclude(minor_version, &mut lines.deviations) {
         _ if lines.malformed => BodyLength::Ambiguous,
         length => length,
     };
-    let response = Response { status, head: lines.take_head(bytes), sequence };
-    Some(ResponseHead { response, deviations: lines.deviations, length })
+    let response = Response { status, head: Head::default(), sequence };
+    Some((ResponseHead { response, deviations: lines.deviations, length }, lines))
 }
 
 /// `HTTP/1.1 200 OK` (RFC 9112 section 4); the reason may be missing, with its space.
@@ -117,8 +139,35 @@ fn status_line(line: &[u8]) -> Option<(u8, u16)> {
     matches!(reason, [] | [b' ', ..]).then(|| (minor - b'0', digit(a) * 100 + digit(b) * 10 + digit(c)))
 }
 
-fn without_cr(line: &[u8]) -> &[u8] {
-    line.strip_suffix(b"\r").unwrap_or(line)
+/// Where a line ends.
+struct LineEnd {
+    /// Its text ends before this.
+    text: usize,
+    /// The next line begins here.
+    next: usize,
+    /// It ends in LF alone.
+    bare_lf: bool,
+    /// A control character other than the tab stands in it.
+    control: bool,
+}
+
+impl LineEnd {
+    /// The end of the line that begins at `from`, which lies inside `bytes` or at their end.
+    #[inline]
+    fn find(bytes: &[u8], from: usize) -> Option<Self> {
+        let (mut at, mut control) = (from, false);
+        loop {
+            at += words::before_control(&bytes[at..]);
+            match bytes[at..] {
+                [] => return None,
+                [b'\n', ..] => return Some(Self { text: at, next: at + 1, bare_lf: true, control }),
+                [b'\r', b'\n', ..] => return Some(Self { text: at, next: at + 2, bare_lf: false, control }),
+                [b'\t', ..] => {}
+                [..] => control = true,
+            }
+            at += 1;
+        }
+    }
 }
 
 /// A request line, split.
@@ -133,6 +182,20 @@ impl<'a> RequestLine<'a> {
     /// Single spaces as RFC 9112 section 3 has it; else any white space, as some servers do, and malformed. A line that does
     /// not end with a protocol version is none: its words may be anything, a secret too.
     fn read(line: &'a [u8]) -> Option<Self> {
+        let first = line.iter().position(|byte| !is_token(*byte))?;
+        let strict = match line {
+            [before @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] if line[first] == b' ' => {
+                before.get(first + 1..).filter(|target| !target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f))
+            }
+            _ => None,
+        };
+        let Some(target) = strict.filter(|target| first > 0 && !target.is_empty()) else { return Self::odd(line) };
+        let method = std::str::from_utf8(&line[..first]).ok()?;
+        Some(Self { method, target, minor_version: line[line.len() - 1] - b'0', malformed: false })
+    }
+
+    #[cold]
+    fn odd(line: &'a [u8]) -> Option<Self> {
         let first = memchr::memchr(b' ', line)?;
         let last = memchr::memrchr(b' ', line)?;
         let strict = first < last && !line[first + 1..last].iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
@@ -195,14 +258,13 @@ impl Target {
         } else {
             found.malformed = !target.starts_with(b"/") && target != b"*";
         }
-        let end = memchr::memchr(b'#', local).unwrap_or(local.len());
-        let local = &local[..end];
-        let (path, query) = match memchr::memchr(b'?', local) {
-            Some(at) => (&local[..at], Some(&local[at + 1..])),
-            None => (local, None),
-        };
+        let (path, rest) = local.split_at(find(local, |byte| matches!(byte, b'?' | b'#')));
+        let query = rest.strip_prefix(b"?").map(|query| &query[..find(query, |byte| byte == b'#')]);
         if !path.is_empty() {
-            found.path = printable(path).as_str().into();
+            found.path = match graphic(path) {
+                Some(path) => path.into(),
+                None => printable(path).as_str().into(),
+            };
         }
         found.query = query.map(printable);
         found
@@ -211,19 +273,27 @@ impl Target {
 
 /// An authority without userinfo; `None` when empty or not printable.
 fn authority(value: &[u8]) -> Option<Box<str>> {
-    let value = memchr::memrchr(b'@', value).map_or(value, |at| &value[at + 1..]);
-    let text = std::str::from_utf8(value).ok()?;
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into())
+    let value = value.iter().rposition(|byte| *byte == b'@').map_or(value, |at| &value[at + 1..]);
+    graphic(value).filter(|text| !text.is_empty()).map(Into::into)
+}
+
+/// Where the first byte of a kind stands, or the end: for what is so short that looking at each byte is the quickest way.
+fn find(bytes: &[u8], kind: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|byte| kind(*byte)).unwrap_or(bytes.len())
+}
+
+/// Text all of which is printable ASCII without white space.
+fn graphic(bytes: &[u8]) -> Option<&str> {
+    (words::before_not_graphic(bytes) == bytes.len()).then(|| std::str::from_utf8(bytes).ok()).flatten()
 }
 
 /// Text in which all but printable ASCII is percent-encoded. It is allocated once, so that no copy is left behind.
 fn printable(bytes: &[u8]) -> Zeroizing<String> {
+    if let Some(text) = graphic(bytes) {
+        return Zeroizing::new(text.to_owned());
+    }
     let odd = bytes.iter().filter(|byte| !byte.is_ascii_graphic()).count();
     let mut text = Zeroizing::new(String::with_capacity(bytes.len() + 2 * odd));
-    if odd == 0 {
-        text.extend(std::str::from_utf8(bytes));
-        return text;
-    }
     for &byte in bytes {
         if byte.is_ascii_graphic() {
             text.push(char::from(byte));
@@ -233,20 +303,6 @@ fn printable(bytes: &[u8]) -> Zeroizing<String> {
         }
     }
     text
-}
-
-/// Whether a value holds a control character other than the tab (RFC 9110 section 5.5).
-fn has_control(value: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    let control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
-    let (words, rest) = value.as_chunks::<8>();
-    // Eight bytes at once: the top bit of a byte is set where it was below the subtrahend, or was above 127 and is masked out.
-    let suspicious = words.iter().fold(0, |found, word| {
-        let word = u64::from_ne_bytes(*word);
-        let delete = word ^ (ONES * 0x7f);
-        found | (word.wrapping_sub(ONES * 0x20) & !word) | (delete.wrapping_sub(ONES) & !delete)
-    });
-    (suspicious & (ONES * 0x80) != 0 && value.iter().any(control)) || rest.iter().any(control)
 }
 
 /// What the header lines of a head say.
@@ -260,6 +316,8 @@ struct Lines {
     hosts_differ: bool,
     expects_continue: bool,
     upgrade: bool,
+    /// Behind the empty line.
+    end: Option<usize>,
 }
 
 impl Lines {
@@ -267,25 +325,22 @@ impl Lines {
     ///
     /// `lenient` is for responses: what a client does with white space before a colon is not what is judged.
     fn read(&mut self, bytes: &[u8], from: usize, lenient: bool) {
-        self.fields.reserve_exact((bytes.len() - from.min(bytes.len())) / SHORT_LINE + 1);
+        self.fields.reserve_exact(FEW_LINES);
         let mut line = from;
-        while let Some(length) = memchr::memchr(b'\n', &bytes[line..]) {
-            let mut end = line + length;
-            if length > 0 && bytes[end - 1] == b'\r' {
-                end -= 1;
-            } else {
-                self.deviations.bare_lf = true;
-            }
-            if end == line {
+        while let Some(end) = LineEnd::find(bytes, line) {
+            self.deviations.bare_lf |= end.bare_lf;
+            if end.text == line {
+                self.end = Some(end.next);
                 return;
             }
-            self.line(bytes, line, end, lenient);
-            line += length + 1;
+            self.line(bytes, line, &end, lenient);
+            line = end.next;
         }
     }
 
-    fn line(&mut self, bytes: &[u8], start: usize, end: usize, lenient: bool) {
-        let line = &bytes[start..end];
+    #[inline]
+    fn line(&mut self, bytes: &[u8], start: usize, end: &LineEnd, lenient: bool) {
+        let line = &bytes[start..end.text];
         // A colon is no byte of a token: one pass finds it, and that a name stands before it.
         let name = match line.iter().position(|byte| !is_token(*byte)) {
             Some(colon @ 1..) if line[colon] == b':' => colon,
@@ -296,14 +351,17 @@ impl Lines {
         };
         let colon = name + line[name..].iter().take_while(|byte| **byte != b':').count();
         let value = line[colon + 1..].trim_ascii();
-        if has_control(value) {
+        // RFC 9110 section 5.5. What stood around the value is gone.
+        if end.control && value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
             self.malformed = true;
             return;
         }
         let value_start = value.as_ptr().addr() - bytes.as_ptr().addr();
         let value_range = (value_start, value_start + value.len());
         self.field(&line[..name], value, value_range, bytes);
-        self.fields.extend(Field::new((start, start + name), value_range));
+        if let Some(field) = Field::new((start, start + name), value_range) {
+            self.fields.push(field);
+        }
     }
 
     /// A line that is no `name:`; the length of its name when that counts nevertheless.
@@ -345,10 +403,6 @@ impl Lines {
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.lengths.transfer_encoding(value),
             _ => {}
         }
-    }
-
-    fn take_head(&mut self, bytes: SecretBuffer) -> Head {
-        Head::with_fields(bytes, std::mem::take(&mut self.fields))
     }
 }
 
@@ -437,12 +491,38 @@ mod tests {
             }
         }
 
+        /// Lines end where they end for those that look for LF alone.
         #[test]
-        fn control_characters_are_found_wherever_they_stand(value in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let control = value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f);
-            prop_assert_eq!(has_control(&value), control);
-            let clean: Vec<u8> = value.iter().map(|byte| if byte.is_ascii_control() { b'\t' } else { *byte }).collect();
-            prop_assert!(!has_control(&clean));
+        fn lines_end_at_lf(bytes in "[\r\n\t\x00-\x02 ab]{0,24}") {
+            let mut start = 0;
+            let mut expected = Vec::new();
+            for line in bytes.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                let text = line.strip_suffix("\r\n").or(line.strip_suffix('\n')).unwrap_or(line);
+                let control = text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
+                expected.push((start, start + text.len(), !line.ends_with("\r\n"), control));
+                start += line.len();
+            }
+            let (mut found, mut start) = (Vec::new(), 0);
+            while let Some(end) = LineEnd::find(bytes.as_bytes(), start) {
+                found.push((start, end.text, end.bare_lf, end.control));
+                start = end.next;
+            }
+            prop_assert_eq!(found, expected);
+        }
+
+        /// A head that is there whole is read the same with and without what follows it.
+        #[test]
+        fn what_follows_a_head_changes_nothing(
+            lines in "([A-Za-z:\t ]{0,9}\r?\n){0,5}\r?\n", cut in 0_usize..64, body in "[a\r\n:]{0,8}",
+        ) {
+            let head = format!("GET / HTTP/1.1\r\n{lines}");
+            let end = end(head.as_bytes(), 0).expect("it ends");
+            let (whole, rest) = (&head[..end], &head[end..]);
+            let shown = |head: Option<RequestHead>| head.map(|head| format!("{head:?} {:?}", head.request.head.bytes()));
+            let expected = shown(request(whole.into(), 1));
+            prop_assert_eq!(shown(whole_request(format!("{whole}{rest}{body}").as_bytes(), 1)), expected);
+            let cut = cut.min(end - 1);
+            prop_assert!(whole_request(&whole.as_bytes()[..cut], 1).is_none());
         }
 
         #[test]

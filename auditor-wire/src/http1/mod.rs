@@ -4,3 +4,4 @@ mod chunked;
 pub mod framing;
 pub mod head;
 pub mod stream;
+mod words;

@@ -74,6 +74,26 @@ pub enum What {
     Lost(UnknownReason),
 }
 
+impl What {
+    fn request(head: RequestHead) -> Self {
+        let unknown = head.malformed.then_some(UnknownReason::Malformed);
+        Self::Request(Some(Box::new(head)), unknown)
+    }
+
+    fn response(head: ResponseHead) -> Self {
+        Self::Response(Box::new(head), None)
+    }
+
+    /// Bytes of the head, where one was read.
+    fn length(&self) -> Option<usize> {
+        match self {
+            Self::Request(head, _) => head.as_ref().map(|head| head.request.head.bytes().len()),
+            Self::Response(head, _) => Some(head.response.head.bytes().len()),
+            _ => None,
+        }
+    }
+}
+
 /// Parser of one direction.
 #[derive(Default)]
 pub struct Parser {
@@ -367,20 +387,17 @@ impl Parser {
         let (time, sequence) = (chunk.time, chunk.sequence);
         if self.kind.is_some() || matches!(detect::guess(chunk.bytes), Guess::Request | Guess::Response) {
             self.kind = self.kind.or_else(|| kind_of(detect::guess(chunk.bytes)));
-            if let Ok(end) = head::end(chunk.bytes, 0)
-                && end <= head_limit
-            {
-                let bytes = chunk.bytes[..end].to_vec();
-                let event = self.whole(bytes, time, sequence, found);
+            let here = &chunk.bytes[..chunk.bytes.len().min(head_limit)];
+            let read = match self.kind {
+                Some(Kind::Responses) => head::whole_response(here, sequence).map(What::response),
+                _ => head::whole_request(here, sequence).map(What::request),
+            };
+            if let Some(what) = read.or_else(|| head::end(here, 0).ok().map(|_| self.unreadable())) {
+                let rare = found && self.is_rare_method(here);
+                let length = what.length();
+                let event = self.tell(what, time, sequence, found, rare);
                 // What cannot be read as a head is passed over as a whole: where it ends is not known.
-                if event
-                    .as_ref()
-                    .is_some_and(|event| matches!(event.what, What::Request(Some(_), _) | What::Response(..)))
-                {
-                    chunk.take(end);
-                } else {
-                    chunk.take_all();
-                }
+                chunk.take(length.filter(|_| event.is_some()).unwrap_or(chunk.bytes.len()));
                 return event;
             }
         }
@@ -425,12 +442,16 @@ impl Parser {
                 chunk.take(end - before);
                 let mut buffer = partial.buffer;
                 buffer.truncate(end);
+                let rare = partial.found && self.is_rare_method(buffer.as_slice());
                 let bytes = buffer.into_vec();
-                let event = self.whole(bytes, partial.time, partial.sequence, partial.found);
-                if !event
-                    .as_ref()
-                    .is_some_and(|event| matches!(event.what, What::Request(Some(_), _) | What::Response(..)))
-                {
+                let read = match self.kind {
+                    Some(Kind::Responses) => head::response(bytes, partial.sequence).map(What::response),
+                    _ => head::request(bytes, partial.sequence).map(What::request),
+                };
+                let what = read.unwrap_or_else(|| self.unreadable());
+                let is_read = what.length().is_some();
+                let event = self.tell(what, partial.time, partial.sequence, partial.found, rare);
+                if !is_read || event.is_none() {
                     chunk.take_all();
                 }
                 event
@@ -478,23 +499,22 @@ impl Parser {
         Some(Event { time, sequence, what: What::Other })
     }
 
-    /// A head with its end.
-    fn whole(&mut self, bytes: Vec<u8>, time: Timestamp, sequence: u32, found: bool) -> Option<Event> {
+    /// Whether bytes that were believed to be a request begin with a method that is hardly used.
+    fn is_rare_method(&self, bytes: &[u8]) -> bool {
+        self.kind != Some(Kind::Responses) && !detect::is_common_method(bytes)
+    }
+
+    /// A head with its end that cannot be read.
+    fn unreadable(&self) -> What {
+        match self.kind {
+            Some(Kind::Responses) => What::Lost(UnknownReason::Malformed),
+            _ => What::Request(None, Some(UnknownReason::Malformed)),
+        }
+    }
+
+    /// Tells of a head with its end.
+    fn tell(&mut self, what: What, time: Timestamp, sequence: u32, found: bool, rare: bool) -> Option<Event> {
         self.state = State::Astray;
-        let rare = found && self.kind != Some(Kind::Responses) && !detect::is_common_method(&bytes);
-        let what = match self.kind {
-            Some(Kind::Responses) => match head::response(bytes, sequence) {
-                Some(head) => What::Response(Box::new(head), None),
-                None => What::Lost(UnknownReason::Malformed),
-            },
-            _ => match head::request(bytes, sequence) {
-                Some(head) => {
-                    let unknown = head.malformed.then_some(UnknownReason::Malformed);
-                    What::Request(Some(Box::new(head)), unknown)
-                }
-                None => What::Request(None, Some(UnknownReason::Malformed)),
-            },
-        };
         let silent = rare || found && !matches!(what, What::Request(Some(_), None) | What::Response(..));
         (!silent).then_some(Event { time, sequence, what })
     }

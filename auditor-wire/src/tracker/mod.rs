@@ -542,18 +542,6 @@ impl Tracker {
             State::Spared(identity) | State::Ended(_, identity) => **identity,
         })
     }
-
-    fn reporter(&self, id: SocketId) -> Reporter {
-        reporter(self.identity(id).and_then(|identity| identity.client))
-    }
-}
-
-/// Who reports, by which way the client's bytes go.
-fn reporter(client: Option<Direction>) -> Reporter {
-    match client {
-        Some(Direction::Egress) => Reporter::Source,
-        Some(Direction::Ingress) | None => Reporter::Destination,
-    }
 }
 
 impl Identity {
@@ -564,7 +552,7 @@ impl Identity {
             owner: connection.owner,
             cgroup: connection.cgroup,
             netns: connection.netns,
-            wire: [Direction::Egress, Direction::Ingress].map(|direction| connection.wire(direction)),
+            wire: [connection.wire(Direction::Egress), connection.wire(Direction::Ingress)],
             client: connection.client(),
         }
     }

@@ -5,12 +5,20 @@ use crate::segment::{Direction, Endpoints, Owner, SocketId};
 use crate::tls;
 use crate::tracker::pairing::ExchangeView;
 use crate::tracker::view::{ConnectionView, Spoken};
-use crate::tracker::{Entry, Identity, State, Tracker, reporter};
+use crate::tracker::{Entry, Identity, State, Tracker};
 
 impl Tracker {
+    /// Who reports what a socket sees.
+    pub(super) fn reporter(&self, id: SocketId) -> Reporter {
+        reporter(self.table.get(id).and_then(|entry| match &entry.state {
+            State::Live(connection) => connection.client(),
+            State::Spared(identity) | State::Ended(_, identity) => identity.client,
+        }))
+    }
+
     pub(super) fn emit(&self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
         let Some(identity) = self.identity(id) else { return };
-        let reporter = self.reporter(id);
+        let reporter = reporter(identity.client);
         let (source, destination, wire) = self.ends(&identity, reporter, view.request_sequence, view.sender);
         let view = *view;
         deliver(Observation::Exchange(Box::new(Exchange {
@@ -146,5 +154,13 @@ impl Tracker {
                 (End { owner: sender, ..there }, here, me.wire(Direction::Ingress).reversed())
             }
         }
+    }
+}
+
+/// Who reports, by which way the client's bytes go.
+fn reporter(client: Option<Direction>) -> Reporter {
+    match client {
+        Some(Direction::Egress) => Reporter::Source,
+        Some(Direction::Ingress) | None => Reporter::Destination,
     }
 }

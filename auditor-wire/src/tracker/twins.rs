@@ -5,6 +5,7 @@
 //! sequence numbers.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::segment::{Direction, Endpoints, SocketId, Timestamp};
 use crate::tracker::pairing::{ExchangeView, Key};
@@ -98,11 +99,53 @@ impl Link {
     }
 }
 
+/// Hashes sequence numbers. Peers choose theirs, so what they hash to has a key that is made anew for each tracker; one
+/// multiplication is enough where nobody who chooses sees what comes of it.
+pub(crate) struct KeyedState([u64; 2]);
+
+impl Default for KeyedState {
+    fn default() -> Self {
+        let random = RandomState::new();
+        Self([random.hash_one(0), random.hash_one(1) | 1])
+    }
+}
+
+impl BuildHasher for KeyedState {
+    type Hasher = KeyedHasher;
+
+    fn build_hasher(&self) -> KeyedHasher {
+        KeyedHasher { hash: self.0[0], factor: self.0[1] }
+    }
+}
+
+/// See [`KeyedState`].
+pub(crate) struct KeyedHasher {
+    hash: u64,
+    factor: u64,
+}
+
+impl Hasher for KeyedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        let product = u128::from(self.hash ^ u64::from(value)) * u128::from(self.factor);
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of the product are folded")]
+        let folded = product as u64 ^ (product >> 64) as u64;
+        self.hash = folded;
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
+
 /// Beginnings that were seen at one end only, and views that wait.
 #[derive(Default)]
 pub(crate) struct Twins {
     /// By the sequence number of what began.
-    beginnings: HashMap<u32, (SocketId, Direction)>,
+    beginnings: HashMap<u32, (SocketId, Direction), KeyedState>,
     /// When views are due, in order.
     due: VecDeque<(Timestamp, SocketId)>,
     pub(crate) held: usize,
