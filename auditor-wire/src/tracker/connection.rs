@@ -10,7 +10,8 @@ use crate::http1::stream::{Chunk, Event, Kind, Parser, What};
 use crate::http2::frame::{self, PREFACE};
 use crate::limits::Limits;
 use crate::reassembly::{Arrival, Copies, Need, Part, Reassembly, Room};
-use crate::segment::{Class, Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use crate::segment::{Class, Direction, Owner, Segment, Timestamp};
+use crate::tracker::identity::Identity;
 use crate::tracker::multiplex::Multiplex;
 use crate::tracker::pairing::{ExchangeView, Pairing};
 use crate::tracker::secure::Secure;
@@ -20,16 +21,9 @@ use crate::tracker::view::{ConnectionView, Outcome, Spoken, View};
 const LONG_BODY: u64 = 1 << 30;
 
 pub(crate) struct Connection {
-    pub(crate) id: SocketId,
-    pub(crate) endpoints: Endpoints,
-    wire: [Option<Endpoints>; 2],
-    pub(crate) owner: Option<Owner>,
-    pub(crate) cgroup: Option<u64>,
-    pub(crate) netns: Option<u32>,
+    pub(crate) who: Identity,
     pub(crate) complete: bool,
     fresh: bool,
-    /// Which way the client's bytes go, once requests, a hello or a SYN told.
-    client: Option<Direction>,
     opener: Option<Direction>,
     streams: [Stream; 2],
     pairing: Pairing,
@@ -81,15 +75,9 @@ impl Connection {
             streams.iter_mut().for_each(|stream| stream.parser.stray());
         }
         Self {
-            id: segment.socket,
-            endpoints: segment.endpoints,
-            wire: [None, None],
-            owner: None,
-            cgroup: None,
-            netns: None,
+            who: Identity::new(segment),
             complete: segment.complete_source,
             fresh,
-            client: None,
             opener: None,
             streams,
             pairing: Pairing::default(),
@@ -105,7 +93,10 @@ impl Connection {
 
     /// Takes one segment.
     pub(crate) fn segment(&mut self, segment: &Segment<'_>, limits: &Limits, views: &mut Vec<View>) -> Outcome {
-        self.learn(segment);
+        self.who.learn(segment);
+        if segment.syn && self.opener.is_none() {
+            self.opener = Some(segment.direction);
+        }
         let direction = segment.direction;
         let mut waits = false;
         let plain = self.secure.is_none() && self.multiplex.is_none();
@@ -151,20 +142,6 @@ impl Connection {
             self.pairing.lost((UnknownReason::Capacity, segment.time), true, &mut |_| {});
         }
         Outcome { closed, waits, settles }
-    }
-
-    fn learn(&mut self, segment: &Segment<'_>) {
-        // A socket that was closed has given its port back: what it still sends, a reset, comes without one.
-        if segment.endpoints.local.port() != 0 {
-            self.endpoints = segment.endpoints;
-        }
-        self.wire[index(segment.direction)] = Some(segment.wire);
-        self.owner = segment.owner.or(self.owner);
-        self.cgroup = segment.cgroup.or(self.cgroup);
-        self.netns = segment.netns.or(self.netns);
-        if segment.syn && self.opener.is_none() {
-            self.opener = Some(segment.direction);
-        }
     }
 
     /// Reads a part and whatever waited for it; whether parts began to wait.
@@ -283,7 +260,7 @@ impl Connection {
         if self.multiplex.is_some() {
             return self.read_frames(&part, direction, limits, views);
         }
-        if !self.fresh && self.client.is_none() && self.streams[at].parser.is_astray() && Multiplex::begins(&part) {
+        if !self.fresh && self.who.client.is_none() && self.streams[at].parser.is_astray() && Multiplex::begins(&part) {
             return self.becomes_multiplexed(Multiplex::astray(part.time), &part, direction, limits, views);
         }
         if let Some(hole) = part.hole {
@@ -291,7 +268,7 @@ impl Connection {
             self.happens(event, direction, limits, views);
         }
         if part.begins
-            && self.client == Some(opposite(direction))
+            && self.who.client == Some(opposite(direction))
             && self.streams[at].parser.is_response_found(part.payload)
         {
             self.hurry_request(direction, limits, views);
@@ -342,7 +319,7 @@ impl Connection {
 
     /// Whether a message may begin in this direction, by what is known of the other.
     fn fits(&self, direction: Direction) -> bool {
-        match self.client {
+        match self.who.client {
             Some(client) if client == direction => !self.pairing.is_waiting(),
             Some(client) => self.pairing.is_waiting() || self.streams[index(client)].parser.is_astray(),
             None => true,
@@ -354,7 +331,7 @@ impl Connection {
         let event = self.streams[index(direction)].parser.give_up(UnknownReason::HeadTruncated);
         self.happens(event, direction, limits, views);
         self.streams[index(direction)].ended = true;
-        if self.client == Some(opposite(direction)) {
+        if self.who.client == Some(opposite(direction)) {
             // No response comes any more. A request that still waits for its bytes was not answered either.
             self.flush(None, views);
         }
@@ -367,7 +344,7 @@ impl Connection {
             What::Request(head, unknown) => {
                 self.began(sequence, direction, views);
                 self.take_role(direction, Kind::Requests);
-                let sender = self.owner.filter(|_| direction == Direction::Egress);
+                let sender = self.who.owner.filter(|_| direction == Direction::Egress);
                 let facts = (time, sequence, sender);
                 let leaves = head.as_ref().is_some_and(|head| head.asked.upgrade);
                 let framing = self.pairing.request(head.map(|head| *head), unknown, facts, &mut exchanges(views));
@@ -441,7 +418,7 @@ impl Connection {
             return multiplex.miss(direction);
         }
         self.streams[index(direction)].astray = true;
-        let requests = self.client != Some(opposite(direction));
+        let requests = self.who.client != Some(opposite(direction));
         self.pairing.lost((reason, self.streams[index(direction)].read), requests, &mut exchanges(views));
     }
 
@@ -459,7 +436,7 @@ impl Connection {
 
     /// Bytes in no known protocol.
     fn unread(&mut self, time: Timestamp, sequence: u32, direction: Direction, views: &mut Vec<View>) {
-        if self.client.is_some() {
+        if self.who.client.is_some() {
             self.lost(UnknownReason::Malformed, direction, views);
             self.streams[index(direction)].parser.stray();
             return;
@@ -472,7 +449,7 @@ impl Connection {
     }
 
     fn take_role(&mut self, direction: Direction, kind: Kind) {
-        if self.client.is_some() {
+        if self.who.client.is_some() {
             return;
         }
         self.other = None;
@@ -480,7 +457,7 @@ impl Connection {
             Kind::Requests => (Kind::Responses, direction),
             Kind::Responses => (Kind::Requests, opposite(direction)),
         };
-        self.client = Some(client);
+        self.who.client = Some(client);
         self.streams[index(direction)].parser.expect(kind);
         self.streams[index(opposite(direction))].parser.expect(other_kind);
     }
@@ -493,7 +470,7 @@ impl Connection {
 
     /// Reports a connection whose exchanges are not read, once, and stops reading it.
     fn report(&mut self, spoken: Spoken, time: Timestamp, client: Direction, views: &mut Vec<View>) {
-        self.client = Some(client);
+        self.who.client = Some(client);
         self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
         self.other = None;
         if !std::mem::replace(&mut self.began, true) {
@@ -520,7 +497,7 @@ impl Connection {
 
     /// Which way the client's bytes go where no message tells.
     fn likely_client(&self) -> Direction {
-        let by_port = if self.endpoints.local.port() >= self.endpoints.remote.port() {
+        let by_port = if self.who.endpoints.local.port() >= self.who.endpoints.remote.port() {
             Direction::Egress
         } else {
             Direction::Ingress
@@ -528,20 +505,9 @@ impl Connection {
         self.opener.unwrap_or(by_port)
     }
 
-    /// Which way the client's bytes go, where known.
-    pub(crate) fn client(&self) -> Option<Direction> {
-        self.client
-    }
-
     /// Who sent the pending request that begins there.
     pub(crate) fn sender_of(&self, sequence: Option<u32>) -> Option<Owner> {
-        self.pairing.sender_of(sequence).or(self.owner)
-    }
-
-    /// Addresses on the wire as the client's bytes have them, from this socket's side.
-    pub(crate) fn wire(&self, direction: Direction) -> Endpoints {
-        let at = index(direction);
-        self.wire[at].or(self.wire[1 - at]).unwrap_or(self.endpoints)
+        self.pairing.sender_of(sequence).or(self.who.owner)
     }
 
     /// Bytes of heads and waiting segments.

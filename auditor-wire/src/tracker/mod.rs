@@ -4,6 +4,7 @@
 //! node, their two views of an exchange become one, reported by the destination unless only the source saw it whole.
 
 mod connection;
+mod identity;
 mod multiplex;
 mod pairing;
 mod report;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use crate::exchange::{Observation, Reporter, UnknownReason};
 use crate::limits::Limits;
-use crate::segment::{Direction, Endpoints, Owner, Segment, SocketId, Timestamp};
+use crate::segment::{Direction, Segment, SocketId, Timestamp};
 use crate::tls;
 use crate::tracker::connection::Connection;
+use crate::tracker::identity::Identity;
 use crate::tracker::pairing::ExchangeView;
 use crate::tracker::secure::Secure;
 use crate::tracker::spare::AGREED;
@@ -97,18 +99,6 @@ enum State {
     Spared(Box<Identity>),
     /// It has ended then; who it was stays known for a while.
     Ended(Timestamp, Box<Identity>),
-}
-
-/// Who a socket is.
-#[derive(Clone, Copy)]
-struct Identity {
-    id: SocketId,
-    endpoints: Endpoints,
-    owner: Option<Owner>,
-    cgroup: Option<u64>,
-    netns: Option<u32>,
-    wire: [Endpoints; 2],
-    client: Option<Direction>,
 }
 
 impl Tracker {
@@ -333,7 +323,7 @@ impl Tracker {
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         self.buffered -= connection.buffered();
-        entry.state = State::Ended(self.now, Box::new(Identity::of(connection)));
+        entry.state = State::Ended(self.now, Box::new(connection.who));
         self.ended.push_back((later(self.now, LINGER), id));
         // What libraries tell of a connection may still come.
         if let Some(twin) = twin.filter(|twin| !self.limits.tls_plaintext || twin.is_plaintext()) {
@@ -348,6 +338,7 @@ impl Tracker {
             self.buffered -= connection.buffered();
         }
         if let Some(link) = &mut entry.link {
+            self.part(link.twin);
             while let Some(held) = link.take_due(Timestamp(u64::MAX)) {
                 self.twins.released(held.cost());
             }
@@ -384,14 +375,7 @@ impl Tracker {
         });
         let Some(entry) = self.table.get_mut(id) else { return };
         match inside.or(candidate) {
-            Some(other) => {
-                entry.link.get_or_insert_default().twin = Some(other);
-                self.twins.forget(id, std::mem::take(&mut entry.noted));
-                if let Some(entry) = self.table.get_mut(other) {
-                    entry.link.get_or_insert_default().twin = Some(id);
-                    self.twins.forget(other, std::mem::take(&mut entry.noted));
-                }
-            }
+            Some(other) => self.pair([id, other]),
             None => {
                 // The first as well as the last: what one end sent at once the other may have read, and answered, piece by piece.
                 let before = match &mut entry.noted {
@@ -524,11 +508,26 @@ impl Tracker {
         self.table.get_mut(id)?.link.as_deref_mut()
     }
 
-    /// The other end, as long as it is in the table.
+    /// The other end, as long as it is in the table: the two name each other, always.
     fn twin_of(&self, id: SocketId) -> Option<SocketId> {
-        let twin = self.table.get(id)?.link.as_ref()?.twin?;
-        let back = self.table.get(twin)?.link.as_ref()?.twin;
-        (back == Some(id)).then_some(twin)
+        self.table.get(id)?.link.as_ref()?.twin
+    }
+
+    /// Two sockets are the ends of one connection.
+    fn pair(&mut self, ends: [SocketId; 2]) {
+        for (id, other) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+            let Some(entry) = self.table.get_mut(id) else { continue };
+            let before = entry.link.get_or_insert_default().twin.replace(other);
+            self.twins.forget(id, std::mem::take(&mut entry.noted));
+            self.part(before.filter(|before| *before != other));
+        }
+    }
+
+    /// The other end of a socket is not what it was taken for, or gone.
+    fn part(&mut self, id: Option<SocketId>) {
+        if let Some(link) = id.and_then(|id| self.link(id)) {
+            link.twin = None;
+        }
     }
 
     /// What the other end of a TLS connection carries, for what one end carries: their packets have told that they are two ends.
@@ -536,29 +535,11 @@ impl Tracker {
         id.is_plaintext().then(|| self.twin_of(id.carrier()))?.map(SocketId::plaintext)
     }
 
-    fn identity(&self, id: SocketId) -> Option<Identity> {
+    fn identity(&self, id: SocketId) -> Option<&Identity> {
         Some(match &self.table.get(id)?.state {
-            State::Live(connection) => Identity::of(connection),
-            State::Spared(identity) | State::Ended(_, identity) => **identity,
+            State::Live(connection) => &connection.who,
+            State::Spared(identity) | State::Ended(_, identity) => identity,
         })
-    }
-}
-
-impl Identity {
-    fn of(connection: &Connection) -> Self {
-        Self {
-            id: connection.id,
-            endpoints: connection.endpoints,
-            owner: connection.owner,
-            cgroup: connection.cgroup,
-            netns: connection.netns,
-            wire: [connection.wire(Direction::Egress), connection.wire(Direction::Ingress)],
-            client: connection.client(),
-        }
-    }
-
-    fn wire(&self, direction: Direction) -> Endpoints {
-        self.wire[usize::from(direction == Direction::Ingress)]
     }
 }
 

@@ -3,23 +3,21 @@
 use crate::exchange::{End, Exchange, Observation, Protocol, Reporter};
 use crate::segment::{Direction, Endpoints, Owner, SocketId};
 use crate::tls;
+use crate::tracker::identity::Identity;
 use crate::tracker::pairing::ExchangeView;
 use crate::tracker::view::{ConnectionView, Spoken};
-use crate::tracker::{Entry, Identity, State, Tracker};
+use crate::tracker::{Entry, State, Tracker};
 
 impl Tracker {
     /// Who reports what a socket sees.
     pub(super) fn reporter(&self, id: SocketId) -> Reporter {
-        reporter(self.table.get(id).and_then(|entry| match &entry.state {
-            State::Live(connection) => connection.client(),
-            State::Spared(identity) | State::Ended(_, identity) => identity.client,
-        }))
+        reporter(self.identity(id).and_then(|identity| identity.client))
     }
 
     pub(super) fn emit(&self, id: SocketId, view: Box<ExchangeView>, deliver: &mut dyn FnMut(Observation)) {
         let Some(identity) = self.identity(id) else { return };
         let reporter = reporter(identity.client);
-        let (source, destination, wire) = self.ends(&identity, reporter, view.request_sequence, view.sender);
+        let (source, destination, wire) = self.ends(identity, reporter, view.request_sequence, view.sender);
         let view = *view;
         deliver(Observation::Exchange(Box::new(Exchange {
             reporter,
@@ -84,7 +82,7 @@ impl Tracker {
             }
             return;
         }
-        let Some(Identity { endpoints, netns, .. }) = self.identity(id) else { return };
+        let Some(&Identity { endpoints, netns, .. }) = self.identity(id) else { return };
         let endpoint = tls::Endpoint { address: endpoints.local, netns };
         let facts = self.endpoints.conclude(endpoint, session, view.time);
         self.keep_facts(id, &facts);
@@ -94,7 +92,7 @@ impl Tracker {
     pub(super) fn emit_connection(&mut self, id: SocketId, view: ConnectionView, deliver: &mut dyn FnMut(Observation)) {
         let Some(identity) = self.identity(id) else { return };
         let reporter = reporter(Some(view.client));
-        let (source, destination, wire) = self.ends(&identity, reporter, None, None);
+        let (source, destination, wire) = self.ends(identity, reporter, None, None);
         let mut protocol = match view.spoken {
             Spoken::Plain(protocol) => protocol,
             Spoken::Tls(session) => {

@@ -1,7 +1,7 @@
 //! Of a connection whose both ends are on this node one end is enough, once both have told the same.
 
 use crate::segment::SocketId;
-use crate::tracker::{Entry, Identity, State, Tracker};
+use crate::tracker::{Entry, State, Tracker};
 
 /// Calls of one connection that both ends tell the same of until the client's end is not needed any more: connections of a call or
 /// two are not worth it.
@@ -33,7 +33,7 @@ impl Tracker {
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         self.buffered -= connection.buffered();
-        entry.state = State::Spared(Box::new(Identity::of(connection)));
+        entry.state = State::Spared(Box::new(connection.who));
     }
 
     /// Keeps a client's end that is not captured any more for as long as the server's; whether that was so.

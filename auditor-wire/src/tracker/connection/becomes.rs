@@ -19,9 +19,9 @@ impl Connection {
             (Some(tls::HANDSHAKE), Some(tls::CLIENT_HELLO)) => direction,
             (Some(tls::HANDSHAKE), _) => opposite(direction),
             // In the middle of a connection.
-            _ => self.client.unwrap_or_else(|| self.likely_client()),
+            _ => self.who.client.unwrap_or_else(|| self.likely_client()),
         };
-        self.client = Some(client);
+        self.who.client = Some(client);
         self.other = None;
         self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
         let mut secure = Secure::new(client, time);
@@ -55,10 +55,10 @@ impl Connection {
     ) {
         self.streams[index(direction)].ended |= part.fin;
         let Some(multiplex) = &mut self.multiplex else { return };
-        let owner = self.owner.filter(|_| direction == Direction::Egress);
+        let owner = self.who.owner.filter(|_| direction == Direction::Egress);
         let mut around = Around { head_bytes: limits.head_bytes, owner, begins: !self.complete, views };
         multiplex.read(part, direction, &mut around);
-        self.client = multiplex.client();
+        self.who.client = multiplex.client();
     }
 
     /// Ends an HTTP/2 connection. With a reason: what became of its calls was not seen.

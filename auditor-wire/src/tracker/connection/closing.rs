@@ -12,7 +12,7 @@ impl Connection {
     pub(super) fn flush(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
         // In what was not copied of a body's segments the next response may have begun.
         let hidden = !self.complete
-            && self.client.is_some_and(|client| self.streams[index(opposite(client))].parser.need() != Need::Bytes);
+            && self.who.client.is_some_and(|client| self.streams[index(opposite(client))].parser.need() != Need::Bytes);
         let reason = reason.or(hidden.then_some(UnknownReason::Gap));
         self.pairing.flush(reason, &mut exchanges(views));
     }

@@ -13,7 +13,7 @@ impl Connection {
         self.told_over = passed.calls;
         self.passed_over = self.passed_over.saturating_add(more);
         let plain = self.secure.is_none() && self.multiplex.is_none();
-        let (Some(client), true) = (self.client, plain) else { return };
+        let (Some(client), true) = (self.who.client, plain) else { return };
         let own = segment.direction;
         let certain = !segment.gap && !passed.doubtful && self.is_between_calls();
         for (direction, next) in [(own, segment.sequence), (opposite(own), passed.next_other)] {
@@ -35,7 +35,7 @@ impl Connection {
     /// What was passed over is not known to be whole calls. Where they did not follow each other, no later response can be told to
     /// answer one request and not another.
     fn doubt(&mut self, passed: PassedOver, views: &mut Vec<View>) {
-        let Some(client) = self.client else { return };
+        let Some(client) = self.who.client else { return };
         if passed.doubtful {
             self.pairing.pipelines();
         }
@@ -44,7 +44,7 @@ impl Connection {
 
     /// Whether all that was read before is answered: no call is under way. Where a response ended may not be known.
     fn is_between_calls(&self) -> bool {
-        let Some(client) = self.client else { return false };
+        let Some(client) = self.who.client else { return false };
         let requests = &self.streams[index(client)].parser;
         let responses = &self.streams[index(opposite(client))].parser;
         !self.pairing.is_waiting() && requests.is_idle() && (responses.is_idle() || responses.is_astray())
