@@ -41,7 +41,7 @@ impl Tracker {
         let spared = matches!(self.table.get(id), Some(Entry { state: State::Spared(_), .. }));
         let twin = self.twin_of(id).filter(|_| spared).and_then(|twin| self.table.used(twin));
         let Some(used) = twin.filter(|twin| self.table.used(id).is_some_and(|used| used < *twin)) else { return false };
-        self.table.touch(id, used);
+        self.table.renew(id, used);
         true
     }
 }

@@ -1,4 +1,4 @@
-//! The table of connections: by socket, in order of last use, bounded.
+//! The table of connections: by socket, in order of last use to the second, bounded.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -7,7 +7,11 @@ use crate::segment::{SocketId, Timestamp};
 
 const NONE: u32 = u32::MAX;
 
-/// Connections by socket, least recently used first.
+/// A connection takes its place in the order anew when it has not for so long, nanoseconds: each time its neighbours in the order, which
+/// are nowhere near it in memory, are written.
+const ORDER_NS: u64 = 1_000_000_000;
+
+/// Connections by socket, least recently used first, to the second.
 pub(crate) struct Table<T> {
     places: HashMap<SocketId, u32, BuildHasherDefault<SocketHasher>>,
     slots: Vec<Slot<T>>,
@@ -19,6 +23,8 @@ pub(crate) struct Table<T> {
 struct Slot<T> {
     id: SocketId,
     used: Timestamp,
+    /// When it took its place in the order.
+    ordered: Timestamp,
     newer: u32,
     older: u32,
     value: Option<T>,
@@ -37,7 +43,7 @@ impl<T> Table<T> {
 
     pub(crate) fn insert(&mut self, id: SocketId, now: Timestamp, value: T) {
         self.remove(id);
-        let slot = Slot { id, used: now, newer: NONE, older: NONE, value: Some(value) };
+        let slot = Slot { id, used: now, ordered: now, newer: NONE, older: NONE, value: Some(value) };
         let place = match self.free.pop() {
             Some(place) => {
                 self.slots[place as usize] = slot;
@@ -62,13 +68,20 @@ impl<T> Table<T> {
     /// The connection of a socket, which counts as used now.
     pub(crate) fn touch(&mut self, id: SocketId, now: Timestamp) -> Option<&mut T> {
         let place = *self.places.get(&id)?;
-        if self.newest != place {
-            self.unlink(place);
-            self.link(place);
-        }
         let slot = &mut self.slots[place as usize];
         slot.used = now;
-        slot.value.as_mut()
+        if now.0.saturating_sub(slot.ordered.0) >= ORDER_NS {
+            self.order(place, now);
+        }
+        self.slots[place as usize].value.as_mut()
+    }
+
+    /// A socket counts as used at `time`, and is the last in the order.
+    pub(crate) fn renew(&mut self, id: SocketId, time: Timestamp) {
+        if let Some(place) = self.places.get(&id).copied() {
+            self.slots[place as usize].used = time;
+            self.order(place, time);
+        }
     }
 
     pub(crate) fn get(&self, id: SocketId) -> Option<&T> {
@@ -101,6 +114,14 @@ impl<T> Table<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    fn order(&mut self, place: u32, now: Timestamp) {
+        self.slots[place as usize].ordered = now;
+        if self.newest != place {
+            self.unlink(place);
+            self.link(place);
+        }
     }
 
     fn link(&mut self, place: u32) {
@@ -155,9 +176,12 @@ mod tests {
     fn keeps_the_order_of_last_use() {
         let mut table = Table::default();
         for id in 0..4 {
-            table.insert(SocketId(id), Timestamp(id), id);
+            table.insert(SocketId(id), Timestamp(id * ORDER_NS), id);
         }
-        table.touch(SocketId(0), Timestamp(9));
+        table.touch(SocketId(0), Timestamp(4 * ORDER_NS));
+        // Too soon to matter.
+        table.touch(SocketId(3), Timestamp(4 * ORDER_NS - 1));
+        assert_eq!(table.used(SocketId(3)), Some(Timestamp(4 * ORDER_NS - 1)));
         assert_eq!(table.remove(SocketId(2)), Some(2));
         let mut order = Vec::new();
         while let Some((id, _)) = table.oldest() {
@@ -169,5 +193,8 @@ mod tests {
         table.insert(SocketId(7), Timestamp(1), 7);
         assert_eq!(table.get(SocketId(7)), Some(&7));
         assert_eq!(table.oldest(), Some((SocketId(7), Timestamp(1))));
+        table.insert(SocketId(8), Timestamp(2), 8);
+        table.renew(SocketId(7), Timestamp(3));
+        assert_eq!(table.oldest(), Some((SocketId(8), Timestamp(2))));
     }
 }
