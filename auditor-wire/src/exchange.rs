@@ -10,9 +10,10 @@ use crate::tls;
 
 /// What comes out of the tracker.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is passed on at once, and nearly all of them are exchanges")]
 pub enum Observation {
     /// One request and its response.
-    Exchange(Box<Exchange>),
+    Exchange(Exchange),
     /// A connection without readable exchanges.
     Connection(Box<Connection>),
 }

@@ -332,7 +332,7 @@ impl BehindTracker {
             Observation::Exchange(exchange) => {
                 let repeatable = Repeatable::of(&exchange);
                 let passed_over = exchange.passed_over;
-                let mut call = self.attributor.exchange(*exchange);
+                let mut call = self.attributor.exchange(exchange);
                 call.observed.time = corrected(call.observed.time, self.clock_correction);
                 if self.is_own(&call) {
                     return;

@@ -59,9 +59,9 @@ pub struct Event {
 #[derive(Debug)]
 pub enum What {
     /// A request; its reason when its head was not read whole. [`Parser::frame`] must follow.
-    Request(Option<Box<RequestHead>>, Option<UnknownReason>),
+    Request(Option<RequestHead>, Option<UnknownReason>),
     /// A response; the reason when its head was not read whole. [`Parser::frame`] must follow.
-    Response(Box<ResponseHead>, Option<UnknownReason>),
+    Response(ResponseHead, Option<UnknownReason>),
     /// TLS began, with these bytes and what is left of the chunk.
     Tls(Vec<u8>),
     /// HTTP/2 began, with these bytes and what is left of the chunk.
@@ -77,11 +77,11 @@ pub enum What {
 impl What {
     fn request(head: RequestHead) -> Self {
         let unknown = head.malformed.then_some(UnknownReason::Malformed);
-        Self::Request(Some(Box::new(head)), unknown)
+        Self::Request(Some(head), unknown)
     }
 
     fn response(head: ResponseHead) -> Self {
-        Self::Response(Box::new(head), None)
+        Self::Response(head, None)
     }
 
     /// Bytes of the head, where one was read.
@@ -530,7 +530,7 @@ impl Parser {
             Some(Kind::Requests) => {
                 self.kind = kind;
                 let rare = !detect::is_common_method(partial.buffer.as_slice());
-                let head = head::request(partial.buffer.into_vec(), sequence).map(Box::new);
+                let head = head::request(partial.buffer.into_vec(), sequence);
                 if found && (rare || head.is_none()) {
                     return None;
                 }
@@ -539,7 +539,7 @@ impl Parser {
             Some(Kind::Responses) => {
                 self.kind = kind;
                 match head::response(partial.buffer.into_vec(), sequence) {
-                    Some(head) => What::Response(Box::new(head), Some(reason)),
+                    Some(head) => What::Response(head, Some(reason)),
                     None if found => return None,
                     None => What::Lost(reason),
                 }

@@ -347,7 +347,7 @@ impl Connection {
                 let sender = self.who.owner.filter(|_| direction == Direction::Egress);
                 let facts = (time, sequence, sender);
                 let leaves = head.as_ref().is_some_and(|head| head.asked.upgrade);
-                let framing = self.pairing.request(head.map(|head| *head), unknown, facts, &mut exchanges(views));
+                let framing = self.pairing.request(head, unknown, facts, &mut exchanges(views));
                 if let Some(view) = self.pairing.last() {
                     view.passed_over = std::mem::take(&mut self.passed_over);
                 }
@@ -373,7 +373,7 @@ impl Connection {
                         &mut exchanges(views),
                     );
                 }
-                let answer = self.pairing.response(*head, cut.is_none(), time, self.fresh);
+                let answer = self.pairing.response(head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
                 let requests = &mut self.streams[index(opposite(direction))].parser;
                 if answer.refused_tunnel {

@@ -19,7 +19,7 @@ impl Tracker {
         let reporter = reporter(identity.client);
         let (source, destination, wire) = self.ends(identity, reporter, view.request_sequence, view.sender);
         let view = *view;
-        deliver(Observation::Exchange(Box::new(Exchange {
+        deliver(Observation::Exchange(Exchange {
             reporter,
             source,
             destination,
@@ -33,7 +33,7 @@ impl Tracker {
             tls: self.tls_of(id),
             passed_over: view.passed_over,
             repeatable: view.lone.filter(|_| self.tells_alone(id)),
-        })));
+        }));
     }
 
     /// Whether what a socket tells is told by no other: it carries calls in clear, and its other end is elsewhere, or spared.

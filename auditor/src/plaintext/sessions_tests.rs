@@ -176,7 +176,7 @@ fn streams_inside_tls_are_calls_of_both_ends() {
     let mut calls: Vec<Exchange> = Vec::new();
     let mut take = |observation| {
         if let Observation::Exchange(exchange) = observation {
-            calls.push(*exchange);
+            calls.push(exchange);
         }
     };
     let asks_again = b"\0\0\x03\x01\x05\0\0\0\x03\x83\x84\x86";
@@ -276,7 +276,7 @@ fn the_tracker_makes_one_call_of_both_ends() {
     let mut calls: Vec<Exchange> = Vec::new();
     let mut take = |observation| {
         if let Observation::Exchange(exchange) = observation {
-            calls.push(*exchange);
+            calls.push(exchange);
         }
     };
     let written = [u32::try_from(REQUEST.len()).unwrap(), u32::try_from(RESPONSE.len()).unwrap()];
