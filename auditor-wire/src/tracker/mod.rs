@@ -323,7 +323,7 @@ impl Tracker {
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         self.buffered -= connection.buffered();
-        entry.state = State::Ended(self.now, Box::new(connection.who));
+        entry.state = State::Ended(self.now, Box::new(connection.who.clone()));
         self.ended.push_back((later(self.now, LINGER), id));
         // What libraries tell of a connection may still come.
         if let Some(twin) = twin.filter(|twin| !self.limits.tls_plaintext || twin.is_plaintext()) {

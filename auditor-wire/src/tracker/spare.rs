@@ -33,7 +33,7 @@ impl Tracker {
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         self.buffered -= connection.buffered();
-        entry.state = State::Spared(Box::new(connection.who));
+        entry.state = State::Spared(Box::new(connection.who.clone()));
     }
 
     /// Keeps a client's end that is not captured any more for as long as the server's; whether that was so.
