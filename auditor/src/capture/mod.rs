@@ -25,44 +25,65 @@ pub trait Capture {
     /// When the source cannot be read any further; what was delivered before stands.
     fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError>;
 
+    /// The capture that this one adds to, where it adds to one: what this one does not answer for is asked of that.
+    fn within(&mut self) -> Option<&mut dyn Capture> {
+        None
+    }
+
     /// What TLS libraries told of handshakes since the last call, by the socket of the packets; nothing where no library is read.
     fn proofs(&mut self) -> Vec<(SocketId, Proof)> {
-        Vec::new()
+        self.within().map_or_else(Vec::new, Capture::proofs)
     }
 
     /// What is known of the `AF_UNIX` sockets whose segments come with the next [`Capture::drain`].
     fn unix_sockets(&mut self) -> Vec<(SocketId, UnixSocket)> {
-        Vec::new()
+        self.within().map_or_else(Vec::new, Capture::unix_sockets)
     }
 
     /// Files with TLS libraries that processes map, by library and whether plaintext is read from it, and how many there are.
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
-        Vec::new()
+        self.within().map_or_else(Vec::new, Capture::tls_libraries)
     }
 
     /// Nothing more is wanted of a socket: what it would tell, another tells. A source may go on; one that does not says so by a
     /// segment that is `muted`.
-    fn spare(&mut self, _socket: SocketId) {}
+    fn spare(&mut self, socket: SocketId) {
+        if let Some(within) = self.within() {
+            within.spare(socket);
+        }
+    }
 
     /// Of calls that repeat, byte for byte, on a socket that may be sampled, one of so many is copied from now on, a power of two; 1:
     /// all. Whether the source can do that.
-    fn sample(&mut self, _one_of: u32) -> bool {
-        false
+    fn sample(&mut self, one_of: u32) -> bool {
+        self.within().is_some_and(|within| within.sample(one_of))
     }
 
     /// Calls that repeat one that was judged may be passed over.
-    fn approve(&mut self, _approval: Approval) {}
+    fn approve(&mut self, approval: Approval) {
+        if let Some(within) = self.within() {
+            within.approve(approval);
+        }
+    }
 
     /// None of this socket's calls may be passed over any more.
-    fn forbid(&mut self, _socket: SocketId) {}
+    fn forbid(&mut self, socket: SocketId) {
+        if let Some(within) = self.within() {
+            within.forbid(socket);
+        }
+    }
 
     /// No calls may be passed over any more but those that are approved from now on.
-    fn withdraw(&mut self) {}
+    fn withdraw(&mut self) {
+        if let Some(within) = self.within() {
+            within.withdraw();
+        }
+    }
 
     /// What has to be added to the times of segments, nanoseconds, to get what the wall clock says: it may have been set since the
     /// source began, and they do not follow it. 0 where they are those of a file.
-    fn clock_correction(&self) -> i64 {
-        0
+    fn clock_correction(&mut self) -> i64 {
+        self.within().map_or(0, Capture::clock_correction)
     }
 
     /// What the source has counted since it began.

@@ -74,7 +74,7 @@ impl Capture for RingSource {
         self.programs.withdraw();
     }
 
-    fn clock_correction(&self) -> i64 {
+    fn clock_correction(&mut self) -> i64 {
         clock::correction_ns()
     }
 

@@ -214,7 +214,7 @@ impl Capture for Set {
         self.packets.drain(deliver)
     }
 
-    fn clock_correction(&self) -> i64 {
+    fn clock_correction(&mut self) -> i64 {
         self.correction
     }
 

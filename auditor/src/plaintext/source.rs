@@ -17,7 +17,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    capture::{Approval, Capture, CaptureError, Counts, Status, ring::RingSource},
+    capture::{Capture, CaptureError, Counts, Status, ring::RingSource},
     kernel::{loader::Ring, plaintext::Losses},
 };
 
@@ -113,6 +113,10 @@ fn captured(header: &[u8]) -> Option<usize> {
 }
 
 impl Capture for PlaintextSource {
+    fn within(&mut self) -> Option<&mut dyn Capture> {
+        Some(&mut self.packets)
+    }
+
     fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
         if self.ready {
             return Ok(self.deliver(deliver));
@@ -146,33 +150,9 @@ impl Capture for PlaintextSource {
         std::mem::take(&mut self.proofs)
     }
 
-    fn spare(&mut self, socket: SocketId) {
-        self.packets.spare(socket);
-    }
-
     fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
         let counted = self.finder.counted();
         counted.into_iter().map(|((library, covered), files)| (library.as_str(), covered, files)).collect()
-    }
-
-    fn sample(&mut self, one_of: u32) -> bool {
-        self.packets.sample(one_of)
-    }
-
-    fn approve(&mut self, approval: Approval) {
-        self.packets.approve(approval);
-    }
-
-    fn forbid(&mut self, socket: SocketId) {
-        self.packets.forbid(socket);
-    }
-
-    fn withdraw(&mut self) {
-        self.packets.withdraw();
-    }
-
-    fn clock_correction(&self) -> i64 {
-        self.packets.clock_correction()
     }
 
     fn counts(&mut self) -> Counts {

@@ -6,14 +6,11 @@ pub mod record;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use auditor_wire::{
-    segment::{Class, Owner, Segment, SocketId},
-    tls::Proof,
-};
+use auditor_wire::segment::{Class, Owner, Segment, SocketId};
 use zeroize::Zeroizing;
 
 use self::record::{Record, decode, used};
-use super::{Approval, Capture, CaptureError, Counts, Status, clock::steady_offset_ns};
+use super::{Capture, CaptureError, Counts, Status, clock::steady_offset_ns};
 use crate::{
     cache::Cache,
     kernel::{loader::Ring, syscalls::ExitProgram},
@@ -130,6 +127,10 @@ impl SyscallSource {
 }
 
 impl Capture for SyscallSource {
+    fn within(&mut self) -> Option<&mut dyn Capture> {
+        Some(&mut *self.packets)
+    }
+
     fn drain(&mut self, deliver: &mut dyn FnMut(&Segment<'_>)) -> Result<Status, CaptureError> {
         if self.ready {
             return Ok(self.deliver(deliver));
@@ -144,40 +145,8 @@ impl Capture for SyscallSource {
         Ok(Status::More)
     }
 
-    fn proofs(&mut self) -> Vec<(SocketId, Proof)> {
-        self.packets.proofs()
-    }
-
     fn unix_sockets(&mut self) -> Vec<(SocketId, UnixSocket)> {
         std::mem::take(&mut self.known)
-    }
-
-    fn tls_libraries(&mut self) -> Vec<(&'static str, bool, u64)> {
-        self.packets.tls_libraries()
-    }
-
-    fn spare(&mut self, socket: SocketId) {
-        self.packets.spare(socket);
-    }
-
-    fn sample(&mut self, one_of: u32) -> bool {
-        self.packets.sample(one_of)
-    }
-
-    fn approve(&mut self, approval: Approval) {
-        self.packets.approve(approval);
-    }
-
-    fn forbid(&mut self, socket: SocketId) {
-        self.packets.forbid(socket);
-    }
-
-    fn withdraw(&mut self) {
-        self.packets.withdraw();
-    }
-
-    fn clock_correction(&self) -> i64 {
-        self.packets.clock_correction()
     }
 
     fn counts(&mut self) -> Counts {
