@@ -110,12 +110,9 @@ impl Found<'_> {
     pub(super) fn headers(&mut self) {
         let (extractor, request) = (self.extractor, self.request);
         let mut session_token = None;
-        let tokens = jwt::possible(request.head.bytes());
         for (name, value) in request.head.headers() {
             let Some((role, carrier)) = extractor.headers.get(name) else {
-                if tokens {
-                    self.unlisted(name, extractor.searched(value));
-                }
+                self.unlisted(name, extractor.searched(value));
                 continue;
             };
             match role {
