@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     certificates::Reader,
-    credentials::{Checked, Credential, Extractor},
+    credentials::{Checked, Credential, Extractor, names::Names},
     judgement::{Finding, Judgement, Outcome, Party, Policed, Verdict},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Measure {
     pub(super) settings: Settings,
     pub(super) extractor: Extractor,
     pub(super) certificates: Reader,
+    /// Words that administration goes by.
+    admin_words: Names<()>,
     pub(super) authenticated: Authenticated,
     pub(super) rulebook: Rulebook,
     /// A recording keeps these of the claims that records do not show.
@@ -84,8 +86,10 @@ impl Measure {
     /// A measure without a policy.
     pub(super) fn new(settings: Settings, extractor: Extractor) -> Self {
         let certificates = Reader::new(&settings.trust.bundles);
+        let mut admin_words = Names::new();
+        settings.admin_words.iter().for_each(|word| admin_words.add(word, ()));
         let (authenticated, rulebook, recorded_claims) = <(Authenticated, Rulebook, Arc<_>)>::default();
-        Self { settings, extractor, certificates, authenticated, rulebook, recorded_claims }
+        Self { settings, extractor, certificates, admin_words, authenticated, rulebook, recorded_claims }
     }
 
     /// Weighs a call. `across` says what it shows together with those before it, given its credentials, the verdict that it has by
@@ -165,6 +169,7 @@ impl Measure {
         proven.all = self.extractor.looks_at_all(request, &credentials);
         let call = Call {
             settings: &self.settings,
+            admin_words: &self.admin_words,
             jwt_lifetime: max_lifetime.unwrap_or(self.settings.jwt_lifetime),
             request,
             response: exchange.response.as_ref(),
