@@ -250,8 +250,8 @@ impl Measure {
 
     /// Whether the caller is a proxy that is believed about client certificates.
     fn is_trusted_proxy(&self, source: &Party) -> bool {
-        let Some(address) = source.address.ip() else { return false };
-        self.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+        let address = || source.address.ip().map(|address| address.to_canonical());
+        self.settings.trusted_proxies.iter().any(|network| address().is_some_and(|address| network.contains(&address)))
     }
 
     /// Whether one of the findings is of a rule that is looked at.
