@@ -110,12 +110,9 @@ impl Found<'_> {
     pub(super) fn headers(&mut self) {
         let (extractor, request) = (self.extractor, self.request);
         let mut session_token = None;
-        let tokens = jwt::possible(request.head.bytes());
         for (name, value) in request.head.headers() {
             let Some((role, carrier)) = extractor.headers.get(name) else {
-                if tokens {
-                    self.unlisted(name, extractor.searched(value));
-                }
+                self.unlisted(name, extractor.searched(value));
                 continue;
             };
             match role {
@@ -257,13 +254,13 @@ fn signed(request: &Request) -> Signed<'_> {
 
 /// What a signature in `Authorization` says of itself.
 fn authorized(kind: CredentialKind, value: &[u8], request: &Request) -> Option<Proof> {
-    let (_, parameters) = authorization::split(value);
+    let parameters = || authorization::split(value).1;
     let header = |name| request.head.values(name).next();
     match kind {
-        CredentialKind::HttpSignature => Some(message::cavage(parameters, signed(request))),
+        CredentialKind::HttpSignature => Some(message::cavage(parameters(), signed(request))),
         CredentialKind::AwsSigv4 => {
             let payload = header("x-amz-content-sha256");
-            Some(message::sigv4(parameters, header("x-amz-date"), payload, signed(request)))
+            Some(message::sigv4(parameters(), header("x-amz-date"), payload, signed(request)))
         }
         _ => None,
     }

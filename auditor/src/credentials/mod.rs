@@ -21,7 +21,7 @@ pub mod keys;
 mod kind;
 mod mask;
 mod message;
-mod names;
+pub(crate) mod names;
 mod proof;
 mod recall;
 pub mod redact;

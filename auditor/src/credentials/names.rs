@@ -1,12 +1,12 @@
-//! A set of names that are compared without case: headers, cookies, query parameters.
+//! A set of names that are compared without case: headers, cookies, query parameters, words of paths.
 
 /// Names longer than this are in no table.
 const LONGEST: usize = 64;
 
-/// Values by name. A lookup compares only with the names of the same length, and with none where no such name begins and ends alike: most
-/// names that come are in no table.
+/// Values by name. A lookup compares only with the names of the same length that begin and end alike: most names that come are in no
+/// table.
 #[derive(Clone, Debug)]
-pub(super) struct Names<T> {
+pub(crate) struct Names<T> {
     by_length: Vec<Bucket<T>>,
 }
 
@@ -15,35 +15,48 @@ pub(super) struct Names<T> {
 struct Bucket<T> {
     /// A bit for each [`edge`].
     edges: u32,
-    names: Vec<(Box<[u8]>, T)>,
+    names: Vec<Name<T>>,
+}
+
+#[derive(Clone, Debug)]
+struct Name<T> {
+    edge: u32,
+    /// In lower case.
+    text: Box<[u8]>,
+    value: T,
 }
 
 impl<T> Names<T> {
     /// An empty table.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bucket = || Bucket { edges: 0, names: Vec::new() };
         Self { by_length: std::iter::repeat_with(bucket).take(LONGEST + 1).collect() }
     }
 
     /// Adds a name unless it is there; names that are empty or too long are left out.
-    pub(super) fn add(&mut self, name: &str, value: T) {
+    pub(crate) fn add(&mut self, name: &str, value: T) {
         let known = self.get(name.as_bytes()).is_some();
         if let Some(bucket) = self.by_length.get_mut(name.len())
             && !name.is_empty()
             && !known
         {
-            bucket.edges |= edge(name.as_bytes());
-            bucket.names.push((name.as_bytes().into(), value));
+            let edge = edge(name.as_bytes());
+            bucket.edges |= edge;
+            bucket.names.push(Name { edge, text: name.to_ascii_lowercase().into_bytes().into(), value });
         }
     }
 
     /// What is known under a name.
-    pub(super) fn get(&self, name: &[u8]) -> Option<&T> {
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&T> {
         let bucket = self.by_length.get(name.len())?;
-        if bucket.edges & edge(name) == 0 {
+        let edge = edge(name);
+        if bucket.edges & edge == 0 {
             return None;
         }
-        bucket.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        // Without a way out of the loop several bytes are compared at once.
+        let same = |same, (known, byte): (&u8, &u8)| same & (*known == byte.to_ascii_lowercase());
+        let is = |known: &&Name<T>| known.edge == edge && known.text.iter().zip(name).fold(true, same);
+        bucket.names.iter().find(is).map(|known| &known.value)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     attribution::Attributed,
-    credentials::{Claims, Credential, CredentialKind},
+    credentials::{Claims, Credential, CredentialKind, names::Names},
     judgement::{Address, Finding, Outcome, Severity},
 };
 
@@ -24,6 +24,8 @@ const SAFE_METHODS: [&str; 8] = ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", 
 /// One call as the rules look at it.
 pub(super) struct Call<'a> {
     pub(super) settings: &'a Settings,
+    /// Words that administration goes by.
+    pub(super) admin_words: &'a Names<()>,
     /// Longest lifetime of a token that is not `jwt-long-lived`.
     pub(super) jwt_lifetime: Duration,
     pub(super) request: &'a Request,
@@ -228,7 +230,7 @@ pub(super) fn must_not_be_accepted(
 pub(super) fn unauthenticated(call: &Call<'_>) -> Option<Finding> {
     let response = call.response?;
     let method = &*call.request.method;
-    let admin = is_admin(&call.request.path, &call.settings.admin_words);
+    let admin = is_admin(&call.request.path, call.admin_words);
     let changes = !SAFE_METHODS.contains(&method);
     let (level, why) = match call.outcome {
         Outcome::Refused | Outcome::Unanswered => return None,
@@ -270,11 +272,12 @@ fn is_login_redirect(response: &Response) -> bool {
 }
 
 /// Whether a word of the path is one that administration goes by.
-fn is_admin(path: &str, words: &[String]) -> bool {
-    path.split(|character: char| !character.is_ascii_alphanumeric())
+fn is_admin(path: &str, words: &Names<()>) -> bool {
+    path.as_bytes()
+        .split(|byte| !byte.is_ascii_alphanumeric())
         .filter(|part| !part.is_empty())
         .take(64)
-        .any(|part| words.iter().any(|word| word.eq_ignore_ascii_case(part)))
+        .any(|part| words.get(part).is_some())
 }
 
 /// An answer that lets web pages read it. High when pages of any origin can make the browser send its credentials along.

@@ -16,34 +16,29 @@ const WORD_BYTES: usize = 16;
 pub(super) fn header_names(head: &Head) -> Box<str> {
     let names = || head.headers().map(|(name, _)| name);
     // Just as much as is needed where all are shown.
-    let mut out = String::with_capacity(names().take(NAMES).map(|name| name.len().min(NAME_BYTES) + 1).sum());
+    let bytes: usize = names().take(NAMES).map(|name| name.len().min(NAME_BYTES) + 1).sum();
+    let mut out = Vec::with_capacity(bytes.saturating_sub(1));
     for (number, name) in names().enumerate() {
         if number > 0 {
-            out.push(',');
+            out.push(b',');
         }
         if number == NAMES {
-            out.push_str("...");
+            out.extend_from_slice(b"...");
             break;
         }
-        match std::str::from_utf8(name) {
-            Ok(name) if is_shown(name.as_bytes()) => {
-                let begin = out.len();
-                out.push_str(name);
-                out[begin..].make_ascii_lowercase();
-            }
-            _ => out.push('~'),
-        }
+        out.extend_from_slice(if is_shown(name) { name } else { b"~" });
     }
-    out.into_boxed_str()
+    out.make_ascii_lowercase();
+    // What is shown is ASCII.
+    String::from_utf8(out).unwrap_or_default().into_boxed_str()
 }
 
 fn is_shown(name: &[u8]) -> bool {
-    let mut word = 0;
-    let shown = name.iter().all(|byte| {
-        word = if matches!(byte, b'-' | b'_') { 0 } else { word + 1 };
-        (word == 0 || byte.is_ascii_alphanumeric()) && word <= WORD_BYTES
-    });
-    shown && (1..=NAME_BYTES).contains(&name.len()) && !is_token(name)
+    let separates = |byte: &u8| matches!(byte, b'-' | b'_');
+    (1..=NAME_BYTES).contains(&name.len())
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || separates(byte))
+        && (name.len() <= WORD_BYTES || name.split(separates).all(|word| word.len() <= WORD_BYTES))
+        && !is_token(name)
 }
 
 #[cfg(test)]

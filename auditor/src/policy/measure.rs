@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     certificates::Reader,
-    credentials::{Checked, Credential, Extractor},
+    credentials::{Checked, Credential, Extractor, names::Names},
     judgement::{Finding, Judgement, Outcome, Party, Policed, Verdict},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Measure {
     pub(super) settings: Settings,
     pub(super) extractor: Extractor,
     pub(super) certificates: Reader,
+    /// Words that administration goes by.
+    admin_words: Names<()>,
     pub(super) authenticated: Authenticated,
     pub(super) rulebook: Rulebook,
     /// A recording keeps these of the claims that records do not show.
@@ -84,8 +86,10 @@ impl Measure {
     /// A measure without a policy.
     pub(super) fn new(settings: Settings, extractor: Extractor) -> Self {
         let certificates = Reader::new(&settings.trust.bundles);
+        let mut admin_words = Names::new();
+        settings.admin_words.iter().for_each(|word| admin_words.add(word, ()));
         let (authenticated, rulebook, recorded_claims) = <(Authenticated, Rulebook, Arc<_>)>::default();
-        Self { settings, extractor, certificates, authenticated, rulebook, recorded_claims }
+        Self { settings, extractor, certificates, admin_words, authenticated, rulebook, recorded_claims }
     }
 
     /// Weighs a call. `across` says what it shows together with those before it, given its credentials, the verdict that it has by
@@ -165,6 +169,7 @@ impl Measure {
         proven.all = self.extractor.looks_at_all(request, &credentials);
         let call = Call {
             settings: &self.settings,
+            admin_words: &self.admin_words,
             jwt_lifetime: max_lifetime.unwrap_or(self.settings.jwt_lifetime),
             request,
             response: exchange.response.as_ref(),
@@ -245,8 +250,8 @@ impl Measure {
 
     /// Whether the caller is a proxy that is believed about client certificates.
     fn is_trusted_proxy(&self, source: &Party) -> bool {
-        let Some(address) = source.address.ip() else { return false };
-        self.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+        let address = || source.address.ip().map(|address| address.to_canonical());
+        self.settings.trusted_proxies.iter().any(|network| address().is_some_and(|address| network.contains(&address)))
     }
 
     /// Whether one of the findings is of a rule that is looked at.

@@ -327,6 +327,9 @@ fn request_facts(request: Request, route: Box<str>, is_evidence: bool) -> Reques
 }
 
 fn deviations(deviations: Deviations) -> Vec<&'static str> {
+    if deviations == Deviations::default() {
+        return Vec::new();
+    }
     let Deviations {
         bare_lf,
         length_and_chunked,

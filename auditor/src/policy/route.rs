@@ -11,6 +11,8 @@ const SEGMENTS: usize = 12;
 const SEGMENT_BYTES: usize = 48;
 /// Longest path that is shown, bytes.
 const PATH_BYTES: usize = 1024;
+/// Shortest text that may be a token, bytes.
+const TOKEN_BYTES: usize = 20;
 
 /// The low-cardinality template of a path: `/items/42` is `/items/{id}`.
 ///
@@ -21,6 +23,12 @@ const PATH_BYTES: usize = 1024;
 pub fn route(path: &str) -> Box<str> {
     // A placeholder is longer than the number it stands for.
     let mut out = String::with_capacity(path.len().min(256) + "{token}".len());
+    push_route(&mut out, path);
+    out.into_boxed_str()
+}
+
+/// Writes the [`route`] of a path.
+pub(super) fn push_route(out: &mut String, path: &str) {
     for (number, segment) in segments(path).enumerate() {
         if number > 0 {
             out.push('/');
@@ -29,10 +37,8 @@ pub fn route(path: &str) -> Box<str> {
             out.push_str("{rest}");
             break;
         }
-        let end = segment.bytes().position(|byte| byte == b';').unwrap_or(segment.len());
-        push_segment(&mut out, &segment[..end]);
+        push_segment(out, segment);
     }
-    out.into_boxed_str()
 }
 
 /// What stands between the slashes of a path. Paths are short: looking at each byte is cheaper than what looks at many at once.
@@ -64,6 +70,11 @@ pub fn method(path: &str) -> Box<str> {
 }
 
 fn push_segment(out: &mut String, segment: &str) {
+    if is_short_word(segment.as_bytes()) {
+        return out.push_str(segment);
+    }
+    let end = segment.bytes().position(|byte| byte == b';').unwrap_or(segment.len());
+    let segment = &segment[..end];
     // `42.json`, `42:cancel`: the part behind is of a small set.
     if let Some(at) = segment.bytes().rposition(|byte| matches!(byte, b'.' | b':'))
         && let (stem, ending) = segment.split_at(at)
@@ -85,8 +96,7 @@ fn push_segment(out: &mut String, segment: &str) {
 /// The placeholder of a segment that varies from call to call.
 fn variable(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
-    // Nothing below makes more of a short word.
-    if bytes.len() < 16 && bytes.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_')) {
+    if is_short_word(bytes) {
         return None;
     }
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
@@ -108,6 +118,11 @@ fn variable(segment: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// A word as most segments are: it varies in none of the ways that are looked for.
+fn is_short_word(bytes: &[u8]) -> bool {
+    bytes.len() < 16 && bytes.iter().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_'))
 }
 
 /// `2026-11-22`, also with a time behind.
@@ -137,7 +152,8 @@ fn is_numbered(segment: &str) -> bool {
 #[must_use]
 pub fn shown_path(path: Box<str>) -> Box<str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b';';
-    if path.len() <= PATH_BYTES && path.bytes().all(plain) && !segments(&path).any(has_token) {
+    let may_have_token = path.len() >= TOKEN_BYTES;
+    if path.len() <= PATH_BYTES && path.bytes().all(plain) && !(may_have_token && segments(&path).any(has_token)) {
         return path;
     }
     let mut out = String::with_capacity(path.len().min(PATH_BYTES));
@@ -160,7 +176,8 @@ pub fn shown_path(path: Box<str>) -> Box<str> {
 }
 
 fn has_token(text: &str) -> bool {
-    text.len() >= 20 && (is_token(text.as_bytes()) || text.split(is_delimiter).any(|part| is_token(part.as_bytes())))
+    text.len() >= TOKEN_BYTES
+        && (is_token(text.as_bytes()) || text.split(is_delimiter).any(|part| is_token(part.as_bytes())))
 }
 
 fn without_token(text: &str) -> Cow<'_, str> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     crosscall::{Held, WorkloadId},
     learned::Learned,
-    route::route,
+    route::push_route,
 };
 
 /// A path template such as `/tenants/{tenant}/orders/{id}`.
@@ -69,6 +69,8 @@ pub(super) struct Routes {
     /// By how many positions they have; within that in the order they were given.
     templates: HashMap<usize, Vec<Template>>,
     learned: Learned,
+    /// Room for the route of the call at hand.
+    scratch: String,
 }
 
 impl Routes {
@@ -77,7 +79,7 @@ impl Routes {
         for template in templates {
             by_length.entry(template.text.split('/').count()).or_default().push(template.clone());
         }
-        Self { templates: by_length, learned: Learned::new() }
+        Self { templates: by_length, learned: Learned::new(), scratch: String::new() }
     }
 
     pub(super) fn held(&self) -> Held {
@@ -98,10 +100,11 @@ impl Routes {
         {
             return template.text.clone();
         }
-        let route = route(path);
+        self.scratch.clear();
+        push_route(&mut self.scratch, path);
         match workload {
-            Some(workload) => self.learned.route(workload, route, status.is_some_and(shows_a_route), now),
-            None => route,
+            Some(workload) => self.learned.route(workload, &self.scratch, status.is_some_and(shows_a_route), now),
+            None => (*self.scratch).into(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Settings {
     /// How far clocks may be apart.
     pub clock_leeway: Duration,
     /// Words in a path that administration goes by; compared without case with the words between a path's punctuation.
+    /// One of more than 64 bytes is none.
     pub admin_words: Vec<String>,
     /// What certificates are measured against.
     pub trust: TrustSettings,

@@ -310,6 +310,13 @@ fn conditions_see_what_a_call_has() {
         ("size(claims.aud.filter(a, a != \"x\")) == 1", with_token("GET /a", GOOD), true),
         ("destination.port == 8080 && request.route == \"/items/{id}\"", bare("GET /items/42"), true),
         ("claims.tenant in [\"acme\", \"other\"]", with_token("GET /a", GOOD), true),
+        (
+            "[claims.tenant, request.method].exists(a, a == claims.tenant && a != \"GET\")",
+            with_token("GET /a", GOOD),
+            true,
+        ),
+        ("claims.aud.exists(claims, claims == \"orders\")", with_token("GET /a", GOOD), true),
+        ("[claims].all(c, c.tenant == \"acme\")", with_token("GET /a", GOOD), true),
     ] {
         let policy = format!("version: 1\nroutes:\n  - name: all\n    when: '{when}'\n");
         let judgement = judged(&mut judge_by(&policy), &request, OK);

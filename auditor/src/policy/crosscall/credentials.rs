@@ -80,16 +80,20 @@ impl Credentials {
     }
 
     /// A credential went from one end to the other with the call of this hash. Who sends a call on as it came is noted as a
-    /// gateway, whichever of the two calls is seen first. What a workload sends to itself goes nowhere.
-    pub(super) fn used(&mut self, key: u64, ends: Ends, call: u32, now: u32, workloads: &mut Workloads) {
+    /// gateway, whichever of the two calls is seen first. What a workload sends to itself goes nowhere. Gives who is known to have had it.
+    pub(super) fn used(
+        &mut self,
+        key: u64,
+        ends: Ends,
+        call: u32,
+        now: u32,
+        workloads: &mut Workloads,
+    ) -> Option<&[Peer]> {
         // Also where neither is known.
         if ends.source == ends.destination {
-            return;
+            return self.known(key);
         }
-        let peers = match self.known.get(&key) {
-            Some(peers) => peers,
-            None => self.known.insert(key, Vec::with_capacity(2)),
-        };
+        let peers = self.known.get_or_insert_with(key, || Vec::with_capacity(2));
         if let Some(source) = ends.source {
             let peer = part(peers, source);
             if !within(peer.sent, now, self.window) {
@@ -107,6 +111,7 @@ impl Credentials {
                 workloads.gateway(destination, now);
             }
         }
+        Some(peers)
     }
 
     pub(super) fn sweep(&mut self, now: u32, steps: usize) {

@@ -203,10 +203,11 @@ impl CrossCall {
         let (mut shared, mut replayed) = (None, None);
         for credential in seen.credentials.iter().filter(|credential| checks::is_reusable(credential)) {
             let Some(key) = fingerprint(&credential.fingerprint) else { continue };
-            if teaches {
-                self.credentials.used(key, ends, call, self.now, &mut self.workloads);
-            }
-            let Some(known) = self.credentials.known(key) else { continue };
+            let known = match teaches {
+                true => self.credentials.used(key, ends, call, self.now, &mut self.workloads),
+                false => self.credentials.known(key),
+            };
+            let Some(known) = known.filter(|known| known.len() > 1) else { continue };
             let (workloads, now, window) = (&self.workloads, self.now, self.window);
             if shared.is_none() && is_of_a_workload(credential) {
                 let users = several(known, |peer| peer.is_user(workloads, now, window));
@@ -268,13 +269,14 @@ impl CrossCall {
 
 /// What gateways leave of a path: they put prefixes before it and take them away (`/api/orders` is `/orders` to the service).
 fn last_segment(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    let path = path.trim_end_matches('/');
+    path.bytes().rposition(|byte| byte == b'/').map_or(path, |slash| &path[slash + 1..])
 }
 
 /// The workloads of which something holds, when they are more than one.
 fn several(peers: &[Peer], holds: impl Fn(&Peer) -> bool) -> Option<Vec<WorkloadId>> {
     let found = || peers.iter().filter(|peer| holds(peer));
-    (peers.len() > 1 && found().nth(1).is_some()).then(|| found().map(|peer| peer.workload).collect())
+    found().nth(1).is_some().then(|| found().map(|peer| peer.workload).collect())
 }
 
 /// `key in header:x-api-key used by 3 workloads: a, b, c`; of more than four the first by name.

@@ -234,18 +234,15 @@ impl Route {
         /// Tokens for which it is evaluated.
         const TOKENS: usize = 4;
         let condition = self.when.as_ref()?;
-        let credentials: Vec<_> = counting(call).collect();
-        if credentials.is_empty() && call.unknown.is_none() && condition.asks_for_credential() {
+        let first = counting(call).next();
+        if first.is_none() && call.unknown.is_none() && condition.asks_for_credential() {
             return None;
         }
-        let tokens = credentials.iter().filter(|credential| credential.claims.is_some()).take(TOKENS);
-        let mut tried: Vec<Option<&Credential>> = tokens.map(|credential| Some(*credential)).collect();
-        if tried.is_empty() {
-            tried.push(credentials.first().copied());
-        }
+        let mut tokens = counting(call).filter(|credential| credential.claims.is_some()).take(TOKENS).peekable();
+        let without = tokens.peek().is_none().then_some(first);
         let mut why = None;
         let mut undecided = None;
-        for credential in tried {
+        for credential in tokens.map(Some).chain(without) {
             let facts = Facts {
                 source: call.source,
                 destination: call.destination,

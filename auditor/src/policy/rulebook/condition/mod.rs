@@ -81,10 +81,13 @@ impl Condition {
 
     fn parse(text: &str, captures: &[Box<str>]) -> Result<Self, Wrong> {
         let parser = ENVIRONMENT.parser().error_recovery_limit(1);
-        let (expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax(text, &errors))?;
+        let (mut expression, source) = parser.parse_with_source_info(text).map_err(|errors| syntax(text, &errors))?;
         let mut checker = Checker::new(captures);
         match checker.condition(&expression) {
-            Ok(()) => Ok(Self { expression, asked: checker.asked }),
+            Ok(()) => {
+                checker.name_attributes(&mut expression);
+                Ok(Self { expression, asked: checker.asked })
+            }
             Err(fault) => {
                 let offset = source.offset_for(fault.node).and_then(|(start, _)| usize::try_from(start).ok());
                 Err(Wrong { offset: offset.unwrap_or_default(), reason: fault.reason, remedy: fault.remedy })
@@ -132,16 +135,18 @@ impl Condition {
     fn failure(&self, facts: &Facts<'_>, error: &ExecutionError) -> String {
         let absent = |asked: &&Asked| !asked.presence && facts.look(&asked.path) == Known::Absent;
         match error {
-            ExecutionError::NoSuchKey(name) | ExecutionError::UndeclaredReference(name) => match self
-                .asked
-                .iter()
-                .filter(|asked| asked.path.rsplit('.').next() == Some(name.as_str()))
-                .chain(&self.asked)
-                .find(absent)
-            {
-                Some(asked) => format!("there is no `{}`", asked.path),
-                None => "something it asks for is not there".to_owned(),
-            },
+            ExecutionError::NoSuchKey(name) | ExecutionError::UndeclaredReference(name) => {
+                let field = match error {
+                    // An attribute by its path.
+                    ExecutionError::UndeclaredReference(_) => name.rsplit('.').next().unwrap_or_default(),
+                    _ => name.as_str(),
+                };
+                let named = |asked: &&Asked| asked.path.rsplit('.').next() == Some(field);
+                match self.asked.iter().filter(named).chain(&self.asked).find(absent) {
+                    Some(asked) => format!("there is no `{}`", asked.path),
+                    None => "something it asks for is not there".to_owned(),
+                }
+            }
             ExecutionError::NoSuchOverload(error) => {
                 format!("`{}` got {}", error.function().trim_matches('_'), error.argument_types().join(" and "))
             }

@@ -1,6 +1,8 @@
 //! Checks an expression before any call is seen: every name is declared, every operator gets what it takes, the result is a
 //! truth value, and what it can cost is bounded.
 
+use std::collections::HashMap;
+
 use cel::{
     IdedExpr,
     common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, SelectExpr, operators},
@@ -42,6 +44,8 @@ pub(super) struct Checker<'a> {
     /// Variables of macros, innermost last, and their types.
     scope: Vec<(String, Type)>,
     pub(super) asked: Vec<Asked>,
+    /// Attributes by the node that selects them.
+    selected: HashMap<u64, String>,
     nodes: usize,
     cost: usize,
     /// How often the node that is looked at can be evaluated.
@@ -68,7 +72,7 @@ fn leftmost(node: &IdedExpr) -> u64 {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(captures: &'a [Box<str>]) -> Self {
-        Self { captures, scope: Vec::new(), asked: Vec::new(), nodes: 0, cost: 0, times: 1 }
+        Self { captures, scope: Vec::new(), asked: Vec::new(), selected: HashMap::new(), nodes: 0, cost: 0, times: 1 }
     }
 
     /// Checks a whole expression.
@@ -86,6 +90,30 @@ impl<'a> Checker<'a> {
         self.asked.sort();
         self.asked.dedup();
         Ok(())
+    }
+
+    /// Makes one name of each selection of an attribute, in an expression that was checked: a selection is put together and taken
+    /// apart again whenever it is evaluated.
+    pub(super) fn name_attributes(&self, node: &mut IdedExpr) {
+        if matches!(&node.expr, Expr::Select(select) if !select.test)
+            && let Some(path) = self.selected.get(&node.id)
+        {
+            node.expr = Expr::Ident(path.clone());
+        }
+        match &mut node.expr {
+            Expr::Select(select) => self.name_attributes(&mut select.operand),
+            Expr::Call(CallExpr { target, args, .. }) => {
+                target.iter_mut().for_each(|target| self.name_attributes(target));
+                args.iter_mut().for_each(|arg| self.name_attributes(arg));
+            }
+            Expr::List(list) => list.elements.iter_mut().for_each(|element| self.name_attributes(element)),
+            Expr::Comprehension(inner) => {
+                let ComprehensionExpr { iter_range, accu_init, loop_cond, loop_step, result, .. } = inner.as_mut();
+                let nodes = [iter_range, accu_init, loop_cond, loop_step, result];
+                nodes.into_iter().for_each(|node| self.name_attributes(node));
+            }
+            _ => {}
+        }
     }
 
     fn of(&mut self, node: &IdedExpr) -> Checked {
@@ -145,7 +173,13 @@ impl<'a> Checker<'a> {
         match self.of(&select.operand)? {
             Type::Record(record) => {
                 let kind = self.attribute(node, &record, &select.field, select.test)?;
-                Ok(if select.test { Type::Bool } else { kind })
+                if select.test {
+                    return Ok(Type::Bool);
+                }
+                if !matches!(kind, Type::Record(_)) {
+                    self.selected.insert(node.id, format!("{record}.{}", select.field));
+                }
+                Ok(kind)
             }
             Type::Dyn => fault(
                 node,
