@@ -8,14 +8,14 @@ use auditor_abi::{
     repeat::{self, APPROVED_MAX, Approval},
 };
 use aya_ebpf::{
-    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    bindings::{__sk_buff, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     btf_maps::SkStorage,
     helpers::generated::bpf_sk_storage_get,
     macros::{btf_map, map},
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
-use crate::{frames::Frames, thin::Repeats};
+use crate::{frames::Frames, packet, thin::Repeats};
 
 /// Carries records to the auditor. The loader sets its size.
 #[map]
@@ -180,6 +180,13 @@ pub fn socket(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
     storage(sk, 0)
 }
 
+/// The packet's socket and its memory, in programs that go on with what [`crate::observe`] began: only TCP sockets have any.
+#[inline(always)]
+pub fn known(skb: *mut __sk_buff) -> Option<(*mut bpf_sock, &'static mut Socket)> {
+    let sk = packet::socket(skb)?;
+    Some((sk, socket(sk)?))
+}
+
 /// The socket's memory, made when there is none; `None` when the kernel has no memory.
 #[inline(always)]
 pub fn socket_or_new(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
@@ -223,7 +230,7 @@ pub fn approval(socket: &Socket) -> Approval {
 #[inline(always)]
 pub fn repeats(sk: *mut bpf_sock) -> Option<*mut Repeats> {
     let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
-    // SAFETY: a full socket, by `packet::tcp_socket`.
+    // SAFETY: a socket; the helper refuses those that are not full ones.
     let value = unsafe {
         let map = (&raw const REPEATED).cast_mut().cast::<c_void>();
         bpf_sk_storage_get(map, sk.cast(), core::ptr::null_mut(), flags)

@@ -41,15 +41,13 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let half = usize::from(direction != EGRESS);
     // Before anything else: this is all that a packet of a muted socket costs.
     let known = maps::socket(sk);
-    if let Some(socket) = &known {
-        if socket.quiet[half] != 0 {
-            return;
-        }
-        if socket.followed != 0 {
-            return go_on(skb, socket.followed, direction);
-        }
+    match &known {
+        Some(socket) if socket.quiet[half] != 0 => return,
+        Some(socket) if socket.followed != 0 => return go_on(skb, socket.followed, direction),
+        Some(_) => {}
+        None if packet::is_tcp_socket(sk) => {}
+        None => return,
     }
-    let Some(sk) = packet::tcp_socket(skb) else { return };
     let headers = match packet::headers(skb) {
         Ok(Some(headers)) => headers,
         Ok(None) => return,
@@ -58,7 +56,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if headers.payload_length == 0 && headers.flags & (FIN | RST) == 0 {
         return;
     }
-    // SAFETY: a full socket.
+    // SAFETY: a socket.
     if unsafe { (*sk).state } == LISTEN {
         return;
     }
@@ -83,8 +81,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
 /// Copies what is wanted of a packet of a connection whose calls may be passed over: [`thin`] did not pass it over.
 #[inline(always)]
 pub fn copy(skb: *mut __sk_buff, direction: u8) {
-    let Some(sk) = packet::tcp_socket(skb) else { return };
-    let Some(socket) = maps::socket(sk) else { return };
+    let Some((sk, socket)) = maps::known(skb) else { return };
     let mut headers = match packet::headers(skb) {
         Ok(Some(headers)) => headers,
         Ok(None) => return,

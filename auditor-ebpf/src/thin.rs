@@ -158,8 +158,7 @@ fn tell(skb: *mut __sk_buff, step: &Step) {
 /// Looks at one packet of a connection whose calls may be passed over.
 #[inline(always)]
 pub fn decide(skb: *mut __sk_buff, direction: u8) {
-    let Some(sk) = packet::tcp_socket(skb) else { return };
-    let Some(socket) = maps::socket(sk) else { return };
+    let Some((sk, socket)) = maps::known(skb) else { return };
     let headers = match packet::headers(skb) {
         Ok(Some(headers)) => headers,
         Ok(None) => return,

@@ -41,8 +41,7 @@ pub fn call(skb: *mut __sk_buff, direction: u8) {
 /// Looks at one packet of a TLS connection.
 #[inline(always)]
 pub fn follow(skb: *mut __sk_buff, direction: u8) {
-    let Some(sk) = packet::tcp_socket(skb) else { return };
-    let Some(socket) = maps::socket(sk) else { return };
+    let Some((sk, socket)) = maps::known(skb) else { return };
     let half = usize::from(direction != EGRESS);
     let left_alone = lingers(socket, half);
     let mut headers = match packet::headers(skb) {
