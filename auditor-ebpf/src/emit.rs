@@ -64,7 +64,7 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u3
     let half = usize::from(observed.direction != EGRESS);
     let tells = match observed.thinned {
         Some(thinned) if thinned.tells => {
-            if socket.gap[1 - half] != 0 {
+            if socket.halves[1 - half].gap != 0 {
                 header.marks |= MARK_GAP;
             }
             // SAFETY: the name's place is aligned to 8; volatile, or the compiler would make a call of it.
@@ -74,7 +74,7 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u3
         _ => false,
     };
     let status = if found > 0 {
-        write_found(header, &socket.walks[half].found)
+        write_found(header, &socket.halves[half].walk.found)
     } else if wanted == 0 {
         write::<8>(observed, header, 0)
     } else if wanted < PAYLOAD_CLASSES[0] as u32 {
@@ -86,10 +86,10 @@ pub fn emit(observed: &Observed<'_>, socket: &mut Socket, wanted: u32, found: u3
     } else {
         write::<{ PAYLOAD_CLASSES[3] }>(observed, header, wanted)
     };
-    socket.gap[half] = u32::from(status != WRITTEN);
+    socket.halves[half].gap = u32::from(status != WRITTEN);
     if tells {
         // It speaks for both directions.
-        socket.gap[1 - half] = u32::from(status != WRITTEN);
+        socket.halves[1 - half].gap = u32::from(status != WRITTEN);
     }
     if status != WRITTEN {
         count_loss(status);
@@ -168,7 +168,7 @@ unsafe fn fill(header: *mut RecordHeader, observed: &Observed<'_>, socket: &Sock
     let half = usize::from(!egress);
     // The flags are 0 or 1 each.
     let muted = (socket.quiet[0] & socket.quiet[1]) as u8;
-    let marks = socket.fresh as u8 * MARK_FRESH | socket.gap[half] as u8 * MARK_GAP | muted * MARK_MUTED;
+    let marks = socket.fresh as u8 * MARK_FRESH | socket.halves[half].gap as u8 * MARK_GAP | muted * MARK_MUTED;
     // SAFETY: the caller's promise; `sk` is a full socket and `skb` the context, whose fields the verifier checks; the
     // header's arrays are 8-aligned.
     unsafe {

@@ -67,7 +67,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     let run = unsafe { core::ptr::read_volatile(&raw const (*skb).cb[0]) };
     let place = Place { sequence: headers.sequence, length, fresh: socket.fresh != 0 && socket.http == 0, step: run };
     let payload = Payload { skb, offset: headers.payload_offset };
-    let Found { from, length: here, more } = socket.frames[half].step(&payload, &place, MOST);
+    let Found { from, length: here, more } = socket.halves[half].frames.step(&payload, &place, MOST);
     if here == 0 && (more || !ends) {
         return again_if(more, skb, direction, run);
     }
@@ -77,7 +77,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
         headers.flags &= !(FIN | RST);
     }
     if direction == EGRESS {
-        owner::note(sk, socket);
+        owner::note(socket);
     }
     headers.sequence = headers.sequence.wrapping_add(from);
     headers.payload_offset += from;

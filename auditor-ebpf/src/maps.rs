@@ -82,50 +82,65 @@ static SOCKETS: SkStorage<Socket> = SkStorage::new();
 #[btf_map]
 static REPEATED: SkStorage<Repeats> = SkStorage::new();
 
-/// What is remembered of a socket. Egress and ingress may run at once on two CPUs: each writes its own half of the arrays, and
-/// the rest is written by egress alone or is the same whoever writes it.
+/// What is remembered of a socket. Egress and ingress may run at once on two CPUs, and on loopback always run on different ones:
+/// what is written with each head lies in cache lines of its own for each direction, and the rest is written only where it changes. Its
+/// first line holds 56 bytes: it shares that line with what the kernel reads to find it (`struct bpf_local_storage_elem`).
 #[repr(C)]
 pub struct Socket {
     /// 1 when nothing more is wanted of a direction; when it is 1 for both the socket is muted. First, because for most packets it
-    /// is all that is read: it shares a cache line with what the kernel reads to find it (`struct bpf_local_storage_elem`).
+    /// is all that is read.
     pub quiet: [u32; 2],
     /// [`TLS`] or [`HTTP2`] once that has been recognised; [`THIN`].
     pub followed: u32,
     /// 1 once a head has been seen; 2 while the last of a response was of status 101.
     pub http: u32,
-    /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
-    pub kernel_sock: u64,
     /// The socket's cookie.
     pub cookie: u64,
     /// Inode of its cgroup2 directory, which it keeps for life.
     pub cgroup_id: u64,
     /// Start of the owner's process since boot, nanoseconds.
     pub owner_start_ns: u64,
-    /// Owner's name, zero-terminated; words, because bytes would be copied one by one.
-    pub owner_comm: [u64; 2],
     /// Owner's thread group; 0 unknown.
     pub owner_tgid: u32,
     /// Network namespace inode.
     pub netns: u32,
-    /// Bytes that may still be copied of the head under way, by direction.
-    pub budget: [u32; 2],
-    /// 1 when records were lost since the last one, by direction.
-    pub gap: [u32; 2],
-    /// Segments that were no head, by direction, until the first head.
-    pub misses: [u32; 2],
     /// 1 once the first packet has been seen.
     pub seen: u32,
     /// 1 when it was seen from its first byte.
     pub fresh: u32,
+    /// Owner's name, zero-terminated; words, because bytes would be copied one by one.
+    pub owner_comm: [u64; 2],
+    /// The kernel's `struct sock`, kept only to read it back as a number the probe helpers take.
+    pub kernel_sock: u64,
+    /// Room to the end of the line.
+    pub unused: [u64; 5],
+    /// What is remembered of each direction.
+    pub halves: [Half; 2],
+}
+
+/// What is remembered of one direction of a socket, and written by it alone.
+#[repr(C)]
+pub struct Half {
+    /// Bytes that may still be copied of the head under way.
+    pub budget: u32,
+    /// 1 when records were lost since the last one.
+    pub gap: u32,
+    /// Segments that were no head, until the first head.
+    pub misses: u32,
     /// Heads of requests that went out.
     pub requests: u32,
-    /// Room.
-    pub unused: u32,
-    /// How far the TLS records of each direction have been followed.
-    pub walks: [Walk; 2],
-    /// How far the HTTP/2 frames of each direction have been followed.
-    pub frames: [Frames; 2],
+    /// How far the TLS records have been followed.
+    pub walk: Walk,
+    /// How far the HTTP/2 frames have been followed.
+    pub frames: Frames,
+    /// Room to the end of the line.
+    pub unused: [u64; 7],
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+const _: () = assert!((size_of::<u64>() + core::mem::offset_of!(Socket, halves)) % LINE == 0);
+const _: () = assert!(size_of::<Half>() % LINE == 0);
 
 /// How far the TLS records of one direction have been followed.
 #[repr(C)]

@@ -19,6 +19,7 @@ use crate::{
     owner,
     packet::{self, FIN, Headers, RST},
     sniff, thin, tls,
+    volatile::{get, set},
 };
 
 /// `TCP_LISTEN` (include/net/tcp_states.h): connection requests pass here with the listener's socket.
@@ -136,12 +137,12 @@ fn tell(
         return;
     }
     if direction == EGRESS && !ends {
-        owner::note(sk, socket);
+        owner::note(socket);
     }
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
     emit(&Observed { skb, sk, headers, direction, class, thinned }, socket, wanted, 0);
-    if spared && socket.gap[half] != 0 {
+    if spared && socket.halves[half].gap != 0 {
         // The auditor did not get to know of it.
         socket.quiet = [0, 0];
     }
@@ -151,8 +152,9 @@ fn tell(
 /// request, the 32nd and so on: it is asked for after a few, and most connections that are not spared are never looked up.
 #[inline(always)]
 fn is_spared(socket: &mut Socket) -> bool {
-    socket.requests += 1;
-    let asks = socket.requests >= SPARED_FROM && socket.requests & (socket.requests - 1) == 0;
+    let requests = &mut socket.halves[usize::from(EGRESS)].requests;
+    *requests += 1;
+    let asks = *requests >= SPARED_FROM && *requests & (*requests - 1) == 0;
     if !asks || !maps::is_spared(socket) {
         return false;
     }
@@ -174,6 +176,7 @@ fn go_on(skb: *mut __sk_buff, followed: u32, direction: u8) {
 #[inline(always)]
 fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.seen = 1;
+    owner::keep(sk, socket);
     // SAFETY: the context.
     unsafe {
         socket.cookie = bpf_get_socket_cookie(skb.cast());
@@ -188,7 +191,7 @@ fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
         let (received, acknowledged) = unsafe { ((*tcp).bytes_received, (*tcp).bytes_acked) };
         socket.fresh = u32::from(received == 0 && acknowledged <= 1);
     }
-    owner::note_namespace(sk, socket);
+    owner::note_namespace(socket);
 }
 
 /// The class of a segment and how much of it is wanted; class `NOTHING` when none of it.
@@ -204,30 +207,33 @@ fn decide(socket: &mut Socket, half: usize, sniffed: u8, behind: u32, headers: &
             };
             if sniffed != CLASS_SHORT {
                 let switches = sniffed == CLASS_RESPONSE && behind == sniff::SWITCHES;
-                socket.http = if switches { SWITCHED } else { 1 };
-            } else if socket.budget[half] > 0 {
+                let http = if switches { SWITCHED } else { 1 };
+                if get(&socket.http) != http {
+                    set(&mut socket.http, http);
+                }
+            } else if socket.halves[half].budget > 0 {
                 return continuation(socket, half, length);
             }
-            socket.budget[half] = budget.saturating_sub(length);
+            socket.halves[half].budget = budget.saturating_sub(length);
             (sniffed, length.min(budget))
         }
         // Before the budget: what is under way may be a PROXY header, or another protocol's word that asks for TLS.
         CLASS_TLS if socket.http == 0 => follow(socket, maps::TLS),
         // A body may begin like this, too: between requests of HTTP/1 it is believed only where the server agreed to it.
         CLASS_HTTP2 if socket.http == 0 || socket.http == SWITCHED => follow(socket, maps::HTTP2),
-        _ if socket.budget[half] > 0 => continuation(socket, half, length),
+        _ if socket.halves[half].budget > 0 => continuation(socket, half, length),
         _ if socket.http != 0 => (sniff::NOTHING, 0),
         sniff::TLS_MIDDLE if socket.fresh != 0 => follow(socket, maps::TLS),
         sniff::TLS_MIDDLE => {
             socket.mute();
             (CLASS_TLS, length.min(TLS_MIDDLE))
         }
-        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow(socket, maps::TLS),
-        sniff::SETTINGS if socket.misses[half] == 0 => follow(socket, maps::HTTP2),
-        sniff::FRAMES if socket.fresh == 0 && socket.misses[half] < MISSES => follow(socket, maps::HTTP2),
+        sniff::TLS_SHORT if socket.fresh != 0 && socket.halves[half].misses == 0 => follow(socket, maps::TLS),
+        sniff::SETTINGS if socket.halves[half].misses == 0 => follow(socket, maps::HTTP2),
+        sniff::FRAMES if socket.fresh == 0 && socket.halves[half].misses < MISSES => follow(socket, maps::HTTP2),
         _ => {
-            socket.misses[half] += 1;
-            if socket.fresh == 0 || socket.misses[half] < MISSES {
+            socket.halves[half].misses += 1;
+            if socket.fresh == 0 || socket.halves[half].misses < MISSES {
                 return (sniff::NOTHING, 0);
             }
             socket.mute();
@@ -245,7 +251,7 @@ fn follow(socket: &mut Socket, what: u32) -> (u8, u32) {
 
 #[inline(always)]
 fn continuation(socket: &mut Socket, half: usize, length: u32) -> (u8, u32) {
-    let budget = socket.budget[half];
-    socket.budget[half] = budget.saturating_sub(length);
+    let budget = socket.halves[half].budget;
+    socket.halves[half].budget = budget.saturating_sub(length);
     (CLASS_CONTINUATION, length.min(budget))
 }

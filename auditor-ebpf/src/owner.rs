@@ -8,9 +8,8 @@ use crate::{globals, maps::Socket, read};
 /// Notes the current task as owner, if it is known to be the sender. Kept from earlier segments otherwise: segments that an
 /// acknowledgement or a timer sends have no sender of their own.
 #[inline(always)]
-pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
-    let kernel_sock = as_number(sk, socket);
-    let owned: u32 = read::member(kernel_sock, &globals::OFF_SK_LOCK_OWNED);
+pub fn note(socket: &mut Socket) {
+    let owned: u32 = read::member(kernel_sock(socket), &globals::OFF_SK_LOCK_OWNED);
     if owned == 0 {
         return;
     }
@@ -30,19 +29,22 @@ pub fn note(sk: *mut bpf_sock, socket: &mut Socket) {
 
 /// Notes the network namespace, once a socket.
 #[inline(always)]
-pub fn note_namespace(sk: *mut bpf_sock, socket: &mut Socket) {
-    let kernel_sock = as_number(sk, socket);
-    let net: u64 = read::member(kernel_sock, &globals::OFF_SK_NET);
+pub fn note_namespace(socket: &mut Socket) {
+    let net: u64 = read::member(kernel_sock(socket), &globals::OFF_SK_NET);
     socket.netns = read::member(net, &globals::OFF_NET_INUM);
 }
 
-/// The socket's address as a number: a socket pointer may not go to the probe helper, but what was stored in a map and
-/// loaded again may.
+/// Keeps the socket's address, once a socket: a socket pointer may not go to the probe helper, but what was stored in a map and loaded
+/// again may.
 #[inline(always)]
-fn as_number(sk: *mut bpf_sock, socket: &mut Socket) -> u64 {
-    // SAFETY: both are places in the socket's storage; volatile, or the compiler would forward the pointer.
-    unsafe {
-        core::ptr::write_volatile((&raw mut socket.kernel_sock).cast::<*mut bpf_sock>(), sk);
-        core::ptr::read_volatile(&raw const socket.kernel_sock)
-    }
+pub fn keep(sk: *mut bpf_sock, socket: &mut Socket) {
+    // SAFETY: a place in the socket's storage.
+    unsafe { core::ptr::write_volatile((&raw mut socket.kernel_sock).cast::<*mut bpf_sock>(), sk) }
+}
+
+/// The address that was kept, as a number.
+#[inline(always)]
+fn kernel_sock(socket: &Socket) -> u64 {
+    // SAFETY: a place in the socket's storage; volatile, or the compiler would forward the pointer.
+    unsafe { core::ptr::read_volatile(&raw const socket.kernel_sock) }
 }

@@ -186,7 +186,8 @@ pub fn decide(skb: *mut __sk_buff, direction: u8) {
     }
     if step.what & SKIP != 0 {
         // What follows it belongs to no head that was copied.
-        socket.budget = [0, 0];
+        socket.halves[0].budget = 0;
+        socket.halves[1].budget = 0;
     }
     if step.what & LEAVE != 0 {
         socket.followed = 0;

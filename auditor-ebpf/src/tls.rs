@@ -55,7 +55,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     }
     // SAFETY: a context field, which the kernel clears before the first program of a packet runs.
     let again = unsafe { core::ptr::read_volatile(&raw const (*skb).cb[0]) } != 0;
-    let walk = &mut socket.walks[half];
+    let walk = &mut socket.halves[half].walk;
     if walk.begun == 0 && headers.payload_length > 0 {
         begin(skb, &headers, walk);
     }
@@ -71,7 +71,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
         socket.quiet[half] = 1;
         more = false;
     }
-    socket.gap[half] |= u32::from(lost);
+    socket.halves[half].gap |= u32::from(lost);
     let class = if wanted != 0 {
         CLASS_TLS
     } else if found > 0 || lost || left_alone {
@@ -89,7 +89,7 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
         headers.flags &= !(FIN | RST);
     }
     if direction == EGRESS {
-        owner::note(sk, socket);
+        owner::note(socket);
     }
     emit(&Observed { skb, sk, headers: &headers, direction, class, thinned: None }, socket, wanted, found);
     again_if(more, skb, direction);
@@ -108,11 +108,11 @@ fn again_if(more: bool, skb: *mut __sk_buff, direction: u8) {
 #[inline(always)]
 fn lingers(socket: &mut Socket, half: usize) -> bool {
     let server = 1 - half;
-    if socket.quiet[server] == 0 || socket.walks[server].server == 0 {
+    if socket.quiet[server] == 0 || socket.halves[server].walk.server == 0 {
         return false;
     }
-    socket.walks[half].lingered += 1;
-    socket.walks[half].lingered > LINGER
+    socket.halves[half].walk.lingered += 1;
+    socket.halves[half].walk.lingered > LINGER
 }
 
 /// Notes where the first TLS record of a direction begins, if it does in this segment.

@@ -8,6 +8,7 @@ mod http2;
 #[path = "../../../tests/src/kernel.rs"]
 mod kernel;
 mod others;
+mod programs;
 mod rig;
 pub(crate) mod soak;
 mod table;

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    Bench, Statistics, each,
+    Bench, Statistics, bulk, each,
+    programs::{Program, Switch},
     rig::{LOAD_CPU, Load, Observer, Running},
     table::Row,
 };
@@ -64,6 +65,12 @@ impl Bench {
             Row::spread("bulk over TLS, without the auditor", "MiB/s", 0, &bulk.without),
             Row::spread("bulk over TLS, with / without", "ratio", 3, &bulk.ratios).at_least(0.98),
             Row::interval("bulk over TLS, with / without: the median lies within", "ratio", 3, &bulk.ratios),
+            Row::interval(
+                "bulk over TLS, with empty programs / without: the median lies within",
+                "ratio",
+                3,
+                &bulk.empty,
+            ),
             Row::interval("bulk over TLS, without / without: the median lies within", "ratio", 3, &bulk.control),
             Row::value("auditor CPU beside the transfer", "% of a processor", 2, bulk.auditor_share * 100.0),
             Row::value("records lost, TLS", "records", 0, lost).at_most(0.0),
@@ -87,14 +94,38 @@ impl Bench {
             ensure!(!transfer.ended(), "the transfer was over too soon");
             costs.push((after - before) / (runs_after - runs_before));
         }
+        drop(observer);
         let clock = clock_nanoseconds();
         let net: Vec<f64> = costs.iter().map(|cost| cost - clock).collect();
         Ok(vec![
             Row::spread("kernel program time per muted packet, with the kernel's clock", "ns", 0, &costs),
+            Row::spread("the same of an empty program", "ns", 0, &self.empty_runs()?),
             Row::value("reading the clock", "ns", 0, clock),
             Row::spread("kernel program time per muted packet, less one reading of the clock", "ns", 0, &net)
                 .at_most(60.0),
         ])
+    }
+
+    /// Nanoseconds of a run of programs that do nothing, in the place of the auditor's and beside the same transfer.
+    fn empty_runs(&self) -> Result<Vec<f64>> {
+        let nothing = Switch::new(&bulk::cgroup2_root()?, Program::empty()?)?;
+        let runs = || {
+            let each = nothing.programs.iter().map(Program::runs).collect::<Result<Vec<_>>>()?;
+            Ok::<_, anyhow::Error>(each.iter().fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1)))
+        };
+        let measured = || {
+            let mut transfer = Running::start(&mut download(self.server.tls_port))?;
+            thread::sleep(WARM_UP);
+            let before = runs()?;
+            thread::sleep(WARM_UP);
+            let after = runs()?;
+            ensure!(!transfer.ended(), "the transfer was over too soon");
+            Ok((after.0 - before.0) * 1e9 / (after.1 - before.1))
+        };
+        nothing.on()?;
+        let costs = (0..self.options.rounds).map(|_| measured()).collect();
+        nothing.off();
+        costs
     }
 }
 
