@@ -163,7 +163,7 @@ pub struct Walk {
     pub astray: u32,
     /// 1 for the direction of the ServerHello.
     pub server: u32,
-    /// Packets since the other direction went quiet.
+    /// Packets since it went quiet, while the other direction is not.
     pub lingered: u32,
     /// What was found in the packet at hand.
     pub found: Found,

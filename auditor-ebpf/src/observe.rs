@@ -40,10 +40,14 @@ const TLS_MIDDLE: u32 = 5;
 pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let Some(sk) = packet::socket(skb) else { return };
     let half = usize::from(direction != EGRESS);
-    // Before anything else: this is all that a packet of a muted socket costs.
+    // Acknowledgements are most often received on another CPU than the socket's: its memory stays where it is.
+    if packet::is_bare(skb) {
+        return;
+    }
+    // This is all that a packet of a muted socket costs.
     let known = maps::socket(sk);
     match &known {
-        Some(socket) if socket.quiet[half] != 0 => return,
+        Some(socket) if socket.quiet[half] != 0 && !tls::lingers(socket, half) => return,
         Some(socket) if socket.followed != 0 => return go_on(skb, socket.followed, direction),
         Some(_) => {}
         None if packet::is_tcp_socket(sk) => {}
@@ -54,7 +58,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
         Ok(None) => return,
         Err(()) => return count_loss(counters::LOST_HEADERS),
     };
-    if headers.payload_length == 0 && headers.flags & (FIN | RST) == 0 {
+    if headers.are_bare() {
         return;
     }
     // SAFETY: a socket.

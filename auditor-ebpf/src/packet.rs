@@ -28,6 +28,14 @@ pub struct Headers {
     pub payload_length: u32,
 }
 
+impl Headers {
+    /// Neither payload nor an end: an acknowledgement, or the begin of a connection.
+    #[inline(always)]
+    pub fn are_bare(&self) -> bool {
+        self.payload_length == 0 && self.flags & (FIN | RST) == 0
+    }
+}
+
 /// FIN (RFC 9293 section 3.1).
 pub const FIN: u8 = 0x01;
 /// RST.
@@ -81,6 +89,12 @@ pub fn headers(skb: *mut __sk_buff) -> Result<Option<Headers>, ()> {
         Some(headers) => Ok(Some(headers)),
         None => loaded(skb),
     }
+}
+
+/// Whether a packet has [bare](Headers::are_bare) headers, as far as that can be told without a helper.
+#[inline(always)]
+pub fn is_bare(skb: *mut __sk_buff) -> bool {
+    in_place(skb).is_some_and(|headers| headers.are_bare())
 }
 
 /// The headers as nearly all packets have them: without IPv4 options and IPv6 extensions, in the packet's first part. They are read

@@ -25,8 +25,8 @@ const HEADER: u32 = 5;
 /// Segments that are not where the next header is looked for, after which the place counts as lost: the network may deliver a few
 /// of them late.
 const ASTRAY: u32 = 8;
-/// Packets of the client, acknowledgements among them, that are still looked at once the server has sent all the headers that are
-/// wanted. A client that only receives would else never be muted.
+/// Packets that the server sends once all that is wanted of it was seen, while the client is still looked at. A client that only
+/// receives would else never be muted.
 const LINGER: u32 = 64;
 
 /// Goes on with a packet in the program for TLS connections; comes back only when that cannot be called.
@@ -43,7 +43,10 @@ pub fn call(skb: *mut __sk_buff, direction: u8) {
 pub fn follow(skb: *mut __sk_buff, direction: u8) {
     let Some((sk, socket)) = maps::known(skb) else { return };
     let half = usize::from(direction != EGRESS);
-    let left_alone = lingers(socket, half);
+    let left_alone = socket.quiet[half] != 0;
+    if left_alone && !is_over(socket, half) {
+        return;
+    }
     let mut headers = match packet::headers(skb) {
         Ok(Some(headers)) => headers,
         Ok(None) => return,
@@ -60,15 +63,21 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
         begin(skb, &headers, walk);
     }
     let wanted = if again || left_alone { 0 } else { wanted(walk, &headers) };
-    let lost = walk.astray >= ASTRAY && wanted == 0;
+    let lost = walk.astray >= ASTRAY && wanted == 0 && !left_alone;
     set(&mut walk.found.more, 0);
     set(&mut walk.found.count, 0);
     if !lost && !left_alone && headers.payload_length > 0 {
         look(skb, &headers, walk, wanted != 0);
     }
     let (found, mut more) = (get(&walk.found.count), get(&walk.found.more) != 0);
-    if lost || left_alone || get(&walk.headers) >= TLS_HEADERS_WANTED {
+    if lost || get(&walk.headers) >= TLS_HEADERS_WANTED {
         socket.quiet[half] = 1;
+        more = false;
+    }
+    if left_alone {
+        socket.mute();
+        // All that it tells is that nothing more will be told.
+        headers.payload_length = 0;
         more = false;
     }
     socket.halves[half].gap |= u32::from(lost);
@@ -104,15 +113,18 @@ fn again_if(more: bool, skb: *mut __sk_buff, direction: u8) {
     }
 }
 
-/// Whether this direction is the client's and has been looked at for long enough after the server's went quiet.
+/// Whether a direction that is quiet is the server's of a connection whose client is still looked at.
 #[inline(always)]
-fn lingers(socket: &mut Socket, half: usize) -> bool {
-    let server = 1 - half;
-    if socket.quiet[server] == 0 || socket.halves[server].walk.server == 0 {
-        return false;
-    }
-    socket.halves[half].walk.lingered += 1;
-    socket.halves[half].walk.lingered > LINGER
+pub fn lingers(socket: &Socket, half: usize) -> bool {
+    socket.quiet[1 - half] == 0 && socket.followed == maps::TLS && socket.halves[half].walk.server != 0
+}
+
+/// Whether the client has been looked at for long enough.
+#[inline(always)]
+fn is_over(socket: &mut Socket, half: usize) -> bool {
+    let walk = &mut socket.halves[half].walk;
+    walk.lingered += 1;
+    walk.lingered > LINGER
 }
 
 /// Notes where the first TLS record of a direction begins, if it does in this segment.
