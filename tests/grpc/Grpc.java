@@ -114,15 +114,17 @@ public class Grpc {
     static void one(Channel channel, Call made, Call ping) throws Exception {
         var rpc = channel.newCall(method("oracle.Calls/" + made.number, made.type()), CallOptions.DEFAULT);
         var ended = new CompletableFuture<Status>();
+        var first = new CompletableFuture<Void>();
         rpc.start(new ClientCall.Listener<>() {
             @Override
             public void onMessage(byte[] message) {
-                if (made.ending.equals("first")) rpc.cancel("the first will do", null);
+                if (made.ending.equals("first")) first.complete(null);
                 else rpc.request(1);
             }
 
             @Override
             public void onClose(Status status, Metadata trailers) {
+                first.complete(null);
                 ended.complete(status);
             }
         }, made.headers);
@@ -130,6 +132,11 @@ public class Grpc {
         byte[] payload = bytes(made.size, 'q');
         for (int sent = 0; sent < made.messages; sent++) rpc.sendMessage(payload);
         rpc.halfClose();
+        // Not before: a call that is cancelled takes no more.
+        if (made.ending.equals("first")) {
+            first.get();
+            rpc.cancel("the first will do", null);
+        }
         if (ping != null) {
             one(channel, ping, null);
             rpc.cancel("it is silent", null);

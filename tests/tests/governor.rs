@@ -242,6 +242,9 @@ fn a_client_that_does_not_wait_gets_no_wrong_answers_judged() -> Result<()> {
     Ok(())
 }
 
+/// Between two looks at an auditor at rest: telling its metrics takes it longer than all else then.
+const ASKED: Duration = Duration::from_secs(1);
+
 /// A share that this build exceeds under load, and is well below half of when it is idle.
 fn share_between(server: SocketAddr) -> Result<String> {
     let directory = tempfile::tempdir()?;
@@ -256,7 +259,7 @@ fn share_between(server: SocketAddr) -> Result<String> {
     };
     let rest = || {
         let _ = daemon.get("/metrics");
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(ASKED);
         Ok(())
     };
     let idle = measured(5, Box::new(rest))?;
@@ -280,7 +283,7 @@ fn sampling_ends_when_the_load_does() -> Result<()> {
     let start = Instant::now();
     while daemon.sample("auditor_sampling_step", "")? > 0.0 {
         ensure!(start.elapsed() < PATIENCE, "no recovery: {}", daemon.get("/metrics")?);
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(ASKED);
     }
     let mut again = made;
     load(&mut connections, 300, &mut again)?;
