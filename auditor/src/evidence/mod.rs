@@ -288,7 +288,7 @@ impl Example {
             destination: judgement.destination.place(),
             caller: caller.map(|process| (cut(&process.command).into(), process.pid)),
             authority: request.and_then(|request| request.authority.as_deref()).map(|name| cut(name).into()),
-            header_names: request.and_then(|request| request.header_names.clone()),
+            header_names: request.and_then(|request| request.header_names.as_deref()).map(Into::into),
             status: judgement.response.map(|response| response.status),
             detail: cut(&finding.detail).into(),
         }

@@ -5,6 +5,8 @@ mod decision;
 mod party;
 mod transport;
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::credentials::Credential;
@@ -128,7 +130,7 @@ pub struct RequestFacts {
     pub route: Box<str>,
     /// Names of its headers with commas between, where there are findings: evidence shows them, the record does not.
     #[serde(skip)]
-    pub header_names: Option<Box<str>>,
+    pub header_names: Option<Arc<str>>,
 }
 
 /// What is shown of a response.

@@ -40,6 +40,7 @@ use auditor_wire::{
 
 use self::{
     crosscall::{CrossCall, Seen},
+    header_names::HeaderNames,
     measure::{Circumstances, Measure, Weighed},
     routes::Routes,
     rulebook::Rulebook,
@@ -72,6 +73,7 @@ pub struct Judge {
     measure: Measure,
     crosscall: CrossCall,
     routes: Routes,
+    header_names: HeaderNames,
     external_exchanges: AtomicU64,
     external_connections: AtomicU64,
 }
@@ -83,7 +85,8 @@ impl Judge {
         let (external_exchanges, external_connections) = (AtomicU64::new(0), AtomicU64::new(0));
         let (crosscall, routes) = (CrossCall::new(settings.cross_call), Routes::new(&settings.templates));
         let measure = Measure::new(settings, extractor);
-        Self { measure, crosscall, routes, external_exchanges, external_connections }
+        let header_names = HeaderNames::new();
+        Self { measure, crosscall, routes, header_names, external_exchanges, external_connections }
     }
 
     /// Takes another policy. What waivers of the same name have waived goes on being counted.
@@ -174,7 +177,7 @@ impl Judge {
         }
         let on_node = checks::on_node(&call);
         let Attributed { observed: exchange, source, destination } = call;
-        let Self { measure, crosscall, routes, .. } = self;
+        let Self { measure, crosscall, routes, header_names, .. } = self;
         let handshake = exchange.tls.as_deref().map(|facts| measure.handshake(facts, exchange.time));
         let procedure = exchange.request.as_ref().and_then(Request::procedure);
         let outcome = outcome(&exchange, procedure, handshake.as_ref());
@@ -210,7 +213,9 @@ impl Judge {
                     Some(_) => route::method(&request.path),
                     None => routes.route(called, &request.path, status, now),
                 };
-                request_facts(request, route, !findings.is_empty())
+                let is_evidence = !findings.is_empty();
+                let header_names = is_evidence.then(|| header_names.of(&request.head));
+                request_facts(request, route, header_names)
             }),
             response: exchange.response.map(|response| ResponseFacts {
                 status: response.status,
@@ -314,8 +319,7 @@ fn protocol(procedure: Option<Procedure>, version: Version) -> &'static str {
     }
 }
 
-fn request_facts(request: Request, route: Box<str>, is_evidence: bool) -> RequestFacts {
-    let header_names = is_evidence.then(|| header_names::header_names(&request.head));
+fn request_facts(request: Request, route: Box<str>, header_names: Option<Arc<str>>) -> RequestFacts {
     let plain = |name: &str| name.len() <= NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
     RequestFacts {
         method: if plain(&request.method) { request.method } else { shown_within(&request.method, NAME_BYTES) },

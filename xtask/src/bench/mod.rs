@@ -25,7 +25,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
-    rig::{Counters, Load, Observer, Server, fixed_rate, flat_out},
+    rig::{Counters, Load, Observer, Server, fixed_rate, flat_out, flat_out_pages},
     table::Row,
 };
 use crate::{
@@ -120,6 +120,7 @@ impl Bench {
             return self.http2_rows();
         }
         let mut rows = self.flat_out_rows()?;
+        rows.extend(self.pages_rows()?);
         rows.extend(self.fixed_rate_rows()?);
         rows.push(self.program_row()?);
         rows.extend(self.http2_rows()?);
@@ -157,6 +158,24 @@ impl Bench {
             .at_most(2.0),
             Row::value("exchanges judged / requests made, flat out", "ratio", 4, judged / requests),
             Row::value("records lost, flat out", "records", 0, lost).at_most(0.0),
+        ])
+    }
+
+    /// The worker alone is saturated: the load generator's processor has time to spare, as another of a larger machine has.
+    fn pages_rows(&self) -> Result<Vec<Row>> {
+        let pairs = self.pairs("pages", &|| flat_out_pages(self.server.port, self.options.seconds))?;
+        let judged: f64 = pairs.iter().map(|(_, with)| with.counted.exchanges).sum();
+        let requests: f64 = pairs.iter().map(|(_, with)| with.load.requests).sum();
+        Ok(vec![
+            Row::spread("compressed pages, without the auditor", "requests/s", 0, &each(&pairs, |pair| pair.0.0.rate)),
+            Row::spread(
+                "compressed pages, with / without",
+                "ratio",
+                3,
+                &each(&pairs, |(without, with)| with.load.rate / without.0.rate),
+            )
+            .at_least(0.95),
+            Row::value("exchanges judged / requests made, compressed pages", "ratio", 4, judged / requests),
         ])
     }
 

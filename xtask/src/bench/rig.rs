@@ -18,6 +18,8 @@ use crate::process::{find, read};
 /// Processor of the load generator; nginx binds its worker to the other, 0.
 pub(crate) const LOAD_CPU: &str = "1";
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The page that the server compresses for each call.
+const PAGE: &str = "page";
 
 /// A child that ends with its owner.
 pub(crate) struct Running(Child);
@@ -134,6 +136,7 @@ impl Server {
         fs::create_dir_all(folder)?;
         let grpc = http2::grpc_server(folder, grpc_port)?;
         tls::certificate(folder)?;
+        fs::write(folder.join(PAGE), page())?;
         let configuration = folder.join("nginx.conf");
         fs::write(&configuration, nginx_configuration(folder, port, tls_port, http2_port))?;
         let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
@@ -191,11 +194,21 @@ fn nginx_configuration(folder: &Path, port: u16, tls_port: u16, http2_port: u16)
          http {{\n  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;\n  \
          client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n  \
          uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n  \
-         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
+         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }}\n  \
+         location /{PAGE} {{ root {folder}; default_type application/json; gzip on; gzip_types application/json; }} }}\n  \
          server {{ listen 127.0.0.1:{http2_port} http2 backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
          server {{ listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_certificate {folder}/{certificate}; ssl_certificate_key {folder}/{key};\n  \
          location / {{ return 200; }} location /{bulk} {{ root {folder}; }} }}\n}}\n"
     )
+}
+
+/// Some 4 KiB of JSON, as a service lists things.
+fn page() -> String {
+    let things = (0_u64..48).map(|number| {
+        let price = number * 7919 % 10_007;
+        format!("{{\"id\":{number},\"name\":\"thing {:x}\",\"price\":{price},\"stock\":{}}}", price * price, price % 89)
+    });
+    format!("[{}]", things.collect::<Vec<_>>().join(","))
 }
 
 /// What a load generator did.
@@ -215,6 +228,14 @@ pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
     wrk(&format!("http://127.0.0.1:{port}/items/42"), seconds)
 }
 
+/// As many pages, each compressed when it is asked for: the server has work, and the load generator next to none.
+///
+/// # Errors
+/// As [`flat_out`].
+pub(crate) fn flat_out_pages(port: u16, seconds: u32) -> Result<Load> {
+    wrk_with(&["-H", "Accept-Encoding: gzip"], &format!("http://127.0.0.1:{port}/{PAGE}"), seconds)
+}
+
 /// The same inside TLS.
 ///
 /// # Errors
@@ -224,8 +245,14 @@ pub(crate) fn flat_out_tls(port: u16, seconds: u32) -> Result<Load> {
 }
 
 fn wrk(url: &str, seconds: u32) -> Result<Load> {
+    wrk_with(&[], url, seconds)
+}
+
+fn wrk_with(arguments: &[&str], url: &str, seconds: u32) -> Result<Load> {
     let duration = format!("-d{seconds}s");
-    let text = read(Command::new("taskset").args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration, url]))?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration]).args(arguments).arg(url);
+    let text = read(&mut command)?;
     parse_wrk(&text).with_context(|| format!("wrk said {text:?}"))
 }
 
