@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io::{Read as _, Write as _},
+    io::{BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
 };
 
@@ -25,6 +25,15 @@ const WINDOW: u32 = 1 << 28;
 const BODY: usize = 200_000;
 /// The longest payload of DATA that every peer takes.
 const PIECE: usize = 16_384;
+
+/// How much is read at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// A frame's header, then its payload.
+    Frames,
+    /// All that is there.
+    Everything,
+}
 
 /// What a call carries.
 #[derive(Clone, Copy)]
@@ -52,8 +61,8 @@ impl Carries {
     }
 }
 
-/// The frames that end when a call is whole, in their order: of both ends together.
-struct Frames(TcpStream);
+/// What the other end sends.
+struct Frames(BufReader<TcpStream>);
 
 /// A frame.
 struct Frame {
@@ -64,6 +73,11 @@ struct Frame {
 }
 
 impl Frames {
+    fn of(stream: &TcpStream, reads: Reads) -> Result<Self> {
+        let capacity = if reads == Reads::Frames { 1 } else { 1 << 16 };
+        Ok(Self(BufReader::with_capacity(capacity, stream.try_clone()?)))
+    }
+
     fn next(&mut self) -> Result<Frame> {
         let mut header = [0; 9];
         self.0.read_exact(&mut header)?;
@@ -87,11 +101,11 @@ fn literal(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// Answers each call once it has come whole: with as many bytes as it brought, or as gRPC does.
-pub(super) fn answer(mut stream: TcpStream) -> Result<()> {
+pub(super) fn answer(mut stream: TcpStream, reads: Reads) -> Result<()> {
     stream.set_nodelay(true)?;
     stream.write_all(&greeting())?;
-    stream.read_exact(&mut [0; PREFACE.len()])?;
-    let mut frames = Frames(stream.try_clone()?);
+    let mut frames = Frames::of(&stream, reads)?;
+    frames.0.read_exact(&mut [0; PREFACE.len()])?;
     let mut calls: HashMap<u32, (bool, usize)> = HashMap::new();
     loop {
         let Frame { kind, flags, stream: number, payload } = frames.next()?;
@@ -166,8 +180,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Waits until so many streams have ended.
-fn ended(stream: &TcpStream, count: usize) -> Result<()> {
-    let mut frames = Frames(stream.try_clone()?);
+fn ended(frames: &mut Frames, count: usize) -> Result<()> {
     let mut left = count;
     while left > 0 {
         let Frame { kind, flags, .. } = frames.next().context("the HTTP/2 server ended")?;
@@ -182,6 +195,7 @@ fn ended(stream: &TcpStream, count: usize) -> Result<()> {
 /// Three calls at once, several times on one connection.
 pub(super) fn call(address: SocketAddr, column: &str, ends: &Ends) -> Result<()> {
     let mut stream = connect(address)?;
+    let mut frames = Frames::of(&stream, Reads::Frames)?;
     for round in 0..3 {
         let mut bytes = Vec::new();
         let mut made = Vec::new();
@@ -192,7 +206,7 @@ pub(super) fn call(address: SocketAddr, column: &str, ends: &Ends) -> Result<()>
             made.push((path, carries));
         }
         stream.write_all(&bytes)?;
-        ended(&stream, made.len())?;
+        ended(&mut frames, made.len())?;
         for (path, carries) in made {
             ends.say(column, &json!({"request": {"path": path}}), carries.expected())?;
         }
@@ -203,6 +217,7 @@ pub(super) fn call(address: SocketAddr, column: &str, ends: &Ends) -> Result<()>
 /// Calls with large bodies, there and back, and a small one behind each.
 pub(super) fn carry(address: SocketAddr, column: &str, ends: &Ends) -> Result<()> {
     let mut stream = connect(address)?;
+    let mut frames = Frames::of(&stream, Reads::Everything)?;
     for number in 0..6 {
         let (carries, length) = match number % 3 {
             0 => (Carries::Nothing, BODY),
@@ -212,7 +227,7 @@ pub(super) fn carry(address: SocketAddr, column: &str, ends: &Ends) -> Result<()
         };
         let path = path(column, "call", number);
         stream.write_all(&request(stream_number(number)?, &path, carries, length))?;
-        ended(&stream, 1)?;
+        ended(&mut frames, 1)?;
         ends.say(column, &json!({"request": {"path": path}}), carries.expected())?;
     }
     Ok(())

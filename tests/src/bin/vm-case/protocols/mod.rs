@@ -19,16 +19,20 @@ use anyhow::{Context as _, Result, ensure};
 use auditor_tests::http1::Responses;
 use serde_json::{Value, json};
 
+use self::http2::Reads;
 use super::{Server, answer};
 
-/// What the server listens for, in the order in which it prints its addresses: HTTP/1.1, HTTP/2, then each kind of TLS.
-const PLAIN: usize = 2;
+/// What the server listens for, in the order in which it prints its addresses: HTTP/1.1, HTTP/2 that is read frame by frame, and by what
+/// is there, then each kind of TLS.
+const PLAIN: usize = 3;
 
 /// Listens, prints the addresses, and answers until standard input ends. Certificates lie in `directory`.
 pub(crate) fn serve(directory: &Path) -> Result<()> {
     let plain = listen(|stream| drop(stream.try_clone().map_err(Into::into).and_then(|writer| answer(stream, writer))))?;
-    let http2 = listen(|stream| drop(http2::answer(stream)))?;
-    let mut addresses = vec![plain, http2];
+    let mut addresses = vec![plain];
+    for reads in [Reads::Frames, Reads::Everything] {
+        addresses.push(listen(move |stream| drop(http2::answer(stream, reads)))?);
+    }
     for kind in tls::SERVERS {
         let config = kind.server(directory)?;
         addresses.push(listen(move |stream| drop(tls::answer(stream, &config)))?);
@@ -76,7 +80,7 @@ pub(crate) fn call() -> Result<()> {
         }
     }
     http2::call(plain[1], "HTTP/2", &ends)?;
-    http2::carry(plain[1], "HTTP/2 bodies", &ends)?;
+    http2::carry(plain[2], "HTTP/2 bodies", &ends)?;
     match nat::translate(&addresses) {
         Ok(translated) => {
             http1(translated[0], "DNAT", &ends)?;
