@@ -47,7 +47,8 @@ pub struct Walk {
 }
 
 /// Before the first bytes.
-static BEGINNING: [Walk; 2] = [Walk { begun: 0, next: 0, held: 0, headers: 0, header: [0; 4], found: 0, index: 0, before: 0 }; 2];
+static BEGINNING: [Walk; 2] =
+    [Walk { begun: 0, next: 0, held: 0, headers: 0, header: [0; 4], found: 0, index: 0, before: 0 }; 2];
 
 /// A record of headers.
 #[repr(C)]

@@ -229,7 +229,8 @@ fn table(rows: &[Row], counts: &Counts) -> String {
 
 /// A table with a row for each kernel and hook.
 fn columns(rows: &[Row], cells: impl Fn(&Row) -> Vec<(String, String)>) -> String {
-    let names: Vec<String> = rows.first().map(|row| cells(row).into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
+    let names: Vec<String> =
+        rows.first().map(|row| cells(row).into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
     let mut text = format!("| kernel | `--capture` | {} |\n|{}\n", names.join(" | "), "---|".repeat(names.len() + 2));
     for row in rows {
         let cells: Vec<String> = cells(row).into_iter().map(|(_, cell)| cell).collect();
@@ -257,7 +258,8 @@ Connections and calls between two processes that are told of once, by the destin
 of TLS, status and both processes are right for all calls of a column, *unknown* with the reason where that is said instead. *TLS*: 1.2
 and 1.3, the server asks for no certificate. *mTLS*: it asks, the client gives one, or none. *mTLS, 8 KB certificates*: those of both
 ends are longer than what is copied of a handshake. *HTTP/2*: three streams at once, with and without credential, one of them gRPC;
-*HTTP/2 bodies*: one after the other on a connection, with 200 KB each way in one write. *DNAT*: HTTP/1.1, then the same of HTTP/2 and
+*HTTP/2 bodies*: 200 KB each way, with the
+head of another call behind them in one write. *DNAT*: HTTP/1.1, then the same of HTTP/2 and
 of TLS, to an address that is translated to the server's.
 
 ";

@@ -45,12 +45,15 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
         bail!("no kernel {unknown}; there are {}", known.join(", "));
     }
     // Optimised: emulated guests are slow, and what they hold is loaded into their memory.
-    let cases = ["build", "--release", "--locked", "--package", "auditor-tests", "--bin", "vm-case", "--bin", "tls-case"];
+    let cases =
+        ["build", "--release", "--locked", "--package", "auditor-tests", "--bin", "vm-case", "--bin", "tls-case"];
     run(cargo().args(cases))?;
     let built = |name: &str| root().join("target/release").join(name);
-    let chosen = RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series));
+    let chosen =
+        RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series));
     // What cannot be had is said below, when it is this kernel's turn.
-    let modules = chosen.clone().filter_map(|release| Some((release.series, kernel::modules(*release).ok()?))).collect();
+    let modules =
+        chosen.clone().filter_map(|release| Some((release.series, kernel::modules(*release).ok()?))).collect();
     let programs = Programs { auditor, case: built("vm-case"), tls_case: built("tls-case"), modules };
     let initramfs = root().join("target/vm/initramfs");
     fs::create_dir_all(root().join("target/vm"))?;

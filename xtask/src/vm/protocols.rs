@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::guest::difference;
 
 /// What every hook must say, by column.
-const SAID_BY_ALL: [&str; 7] =
-    ["TLS", "mTLS", "mTLS, 8 KB certificates", "HTTP/2", "DNAT", "DNAT HTTP/2", "DNAT TLS"];
+const SAID_BY_ALL: [&str; 7] = ["TLS", "mTLS", "mTLS, 8 KB certificates", "HTTP/2", "DNAT", "DNAT HTTP/2", "DNAT TLS"];
 /// What the hooks on functions and system calls copy less of.
 const COPIED_IN_PART: &str = "HTTP/2 bodies";
 
@@ -20,10 +19,20 @@ const COPIED_IN_PART: &str = "HTTP/2 bodies";
 pub(super) fn cells(hook: &str, calls: &[Value], records: &[Value]) -> Result<Vec<(String, String)>> {
     let mut wrong = String::new();
     let mut columns: Vec<(&str, BTreeMap<String, usize>)> = Vec::new();
+    let mut pathless: Vec<&Value> = records.iter().filter(|record| is_pathless(record)).collect();
     for call in calls {
         let column = call["column"].as_str().unwrap_or_default();
         let found: Vec<&Value> = records.iter().filter(|record| difference(&call["find"], record).is_none()).collect();
-        let said = said(call, &found).unwrap_or_else(|error| {
+        let port = &call["find"]["source"]["port"];
+        let of_connection = pathless.iter().position(|record| port.is_number() && record["source"]["port"] == *port);
+        let said = match (&found[..], of_connection) {
+            ([], Some(at)) => {
+                let reason = pathless.remove(at)["unknown_reason"].as_str().unwrap_or_default();
+                Ok(format!("unknown: {reason}, without its request"))
+            }
+            _ => said(call, &found),
+        };
+        let said = said.unwrap_or_else(|error| {
             wrong += &format!("{column}, {}: {error}\n", call["find"]);
             "wrong".to_owned()
         });
@@ -38,7 +47,8 @@ pub(super) fn cells(hook: &str, calls: &[Value], records: &[Value]) -> Result<Ve
         wrong += &format!("{column}: no calls were made\n");
     }
     let cells: Vec<(String, String)> = columns.iter().map(|(name, said)| ((*name).to_owned(), cell(said))).collect();
-    for (column, cell) in cells.iter().filter(|(column, _)| hook == "cgroup" || SAID_BY_ALL.contains(&column.as_str())) {
+    for (column, cell) in cells.iter().filter(|(column, _)| hook == "cgroup" || SAID_BY_ALL.contains(&column.as_str()))
+    {
         if cell != "yes" {
             wrong += &format!("{column}: {cell}, expected yes\n");
         }
@@ -47,6 +57,13 @@ pub(super) fn cells(hook: &str, calls: &[Value], records: &[Value]) -> Result<Ve
         bail!("{wrong}");
     }
     Ok(cells)
+}
+
+/// Whether a record is of a call whose request was not seen: nothing is said of who asked.
+fn is_pathless(record: &Value) -> bool {
+    let nothing = record["credentials"].as_array().is_none_or(Vec::is_empty);
+    let unknown = record["verdict"] == "unknown" && record["unknown_reason"].is_string();
+    record["kind"] == "exchange" && record["request"].is_null() && unknown && nothing
 }
 
 /// One word where the same was said of all calls, else how often each.
@@ -89,7 +106,9 @@ fn said(call: &Value, records: &[&Value]) -> Result<String> {
 fn is_less(expected: &Value, record: &Value) -> bool {
     let open = |pointer: &str, words: &[&str]| {
         let said = record.pointer(pointer).unwrap_or(&Value::Null);
-        expected.pointer(pointer).is_none_or(|expected| said == expected || words.iter().any(|word| *said == json!(word)))
+        expected
+            .pointer(pointer)
+            .is_none_or(|expected| said == expected || words.iter().any(|word| *said == json!(word)))
             || said.is_null()
     };
     let found = record["findings"].as_array().map_or(0, Vec::len);
@@ -133,10 +152,13 @@ mod tests {
     fn all_right_is_yes_in_every_column() {
         let calls = calls();
         // Columns of one length would find each other's records.
-        let calls: Vec<Value> = (0..).zip(calls).map(|(at, mut call)| {
-            call["find"]["source"]["port"] = json!(at);
-            call
-        }).collect();
+        let calls: Vec<Value> = (0..)
+            .zip(calls)
+            .map(|(at, mut call)| {
+                call["find"]["source"]["port"] = json!(at);
+                call
+            })
+            .collect();
         let mut records: Vec<Value> = calls.iter().map(record).collect();
         let said = cells("cgroup", &calls, &records).expect("all is right");
         assert!(said.len() == calls.len() && said.iter().all(|(_, cell)| cell == "yes"), "{said:?}");
@@ -148,6 +170,25 @@ mod tests {
         assert!(error.contains("HTTP/2 bodies: unknown: gap, expected yes"), "{error}");
         let error = cells("fentry", &calls[1..], &records).expect_err("none was made").to_string();
         assert!(error.contains("TLS: no calls were made"), "{error}");
+    }
+
+    #[test]
+    fn a_call_that_is_told_of_without_its_request_is_unknown() {
+        let mut call = call("HTTP/2 bodies");
+        call["find"] = json!({"request": {"path": "/a"}, "source": {"port": 7}});
+        let record = json!({
+            "kind": "exchange", "request": null, "verdict": "unknown", "unknown_reason": "gap", "credentials": [],
+            "source": {"port": 7},
+        });
+        let error =
+            |records: &[Value]| cells("fentry", &[call.clone()], records).expect_err("columns lack").to_string();
+        assert!(is_pathless(&record) && !error(&[record.clone()]).contains("HTTP/2 bodies"));
+        let mut guessed = record.clone();
+        guessed["verdict"] = json!("unauthenticated");
+        assert!(!is_pathless(&guessed));
+        guessed = record;
+        guessed["credentials"] = json!([{"kind": "basic"}]);
+        assert!(!is_pathless(&guessed));
     }
 
     #[test]

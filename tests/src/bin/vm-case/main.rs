@@ -2,8 +2,8 @@
 //! connections over IPv4 and IPv6, and for each call made one line of JSON that says what must be said of it.
 //!
 //! `vm-case CALLS` makes that many calls on each connection and ends. `vm-case ways` makes one call each way that bytes get into a
-//! socket, `vm-case protocols` calls in other protocols and through DNAT. `vm-case faults` steps the machine's clock and takes a processor away between calls. `vm-case held` counts the eBPF
-//! programs, links and maps there are.
+//! socket, `vm-case protocols` calls in other protocols and through DNAT. `vm-case faults` steps the machine's clock and takes a
+//! processor away between calls. `vm-case held` counts the eBPF programs, links and maps there are.
 
 mod faults;
 mod protocols;

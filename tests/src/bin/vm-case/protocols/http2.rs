@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use auditor_wire::http2::{
     frame,
     frame::{DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE},
@@ -214,21 +214,24 @@ pub(super) fn call(address: SocketAddr, column: &str, ends: &Ends) -> Result<()>
     Ok(())
 }
 
-/// Calls with large bodies, there and back, and a small one behind each.
+/// Calls with large bodies, there and back, each sent at once with a small call behind it.
 pub(super) fn carry(address: SocketAddr, column: &str, ends: &Ends) -> Result<()> {
     let mut stream = connect(address)?;
+    let port = stream.local_addr()?.port();
     let mut frames = Frames::of(&stream, Reads::Everything)?;
-    for number in 0..6 {
-        let (carries, length) = match number % 3 {
-            0 => (Carries::Nothing, BODY),
-            1 => (Carries::Token, BODY),
-            2 => (Carries::Grpc, 0),
-            _ => bail!("no such call"),
-        };
-        let path = path(column, "call", number);
-        stream.write_all(&request(stream_number(number)?, &path, carries, length))?;
-        ended(&mut frames, 1)?;
-        ends.say(column, &json!({"request": {"path": path}}), carries.expected())?;
+    for pair in 0..3 {
+        let large = (path(column, "large", pair), Carries::Nothing, BODY);
+        let small = (path(column, "small", pair), Carries::Token, 0);
+        let mut bytes = Vec::new();
+        for (number, (path, carries, length)) in (2 * pair..).zip([&large, &small]) {
+            bytes.extend(request(stream_number(number)?, path, *carries, *length));
+        }
+        stream.write_all(&bytes)?;
+        ended(&mut frames, 2)?;
+        for (path, carries, _) in [large, small] {
+            let find = json!({"request": {"path": path}, "source": {"port": port}});
+            ends.say(column, &find, carries.expected())?;
+        }
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ const PLAIN: usize = 3;
 
 /// Listens, prints the addresses, and answers until standard input ends. Certificates lie in `directory`.
 pub(crate) fn serve(directory: &Path) -> Result<()> {
-    let plain = listen(|stream| drop(stream.try_clone().map_err(Into::into).and_then(|writer| answer(stream, writer))))?;
+    let plain =
+        listen(|stream| drop(stream.try_clone().map_err(Into::into).and_then(|writer| answer(stream, writer))))?;
     let mut addresses = vec![plain];
     for reads in [Reads::Frames, Reads::Everything] {
         addresses.push(listen(move |stream| drop(http2::answer(stream, reads)))?);
@@ -111,7 +112,8 @@ fn http1(address: SocketAddr, column: &str, ends: &Ends) -> Result<()> {
         connection.get_mut().write_all(request.as_bytes())?;
         let response = connection.next("GET", false)?;
         ensure!(response.status == status, "{path} answered {}, not {status}", response.status);
-        let expected = json!({"protocol": "http/1.1", "verdict": verdict, "outcome": outcome, "response": {"status": status}});
+        let expected =
+            json!({"protocol": "http/1.1", "verdict": verdict, "outcome": outcome, "response": {"status": status}});
         ends.say(column, &json!({"request": {"path": format!("/guarded{path}")}}), expected)?;
     }
     Ok(())
@@ -132,7 +134,8 @@ impl Ends {
     /// Prints what must be said of a call.
     fn say(&self, column: &str, find: &Value, mut expected: Value) -> Result<()> {
         expected["reporter"] = json!("destination");
-        let line = json!({"column": column, "find": find, "client": self.client, "server": self.server, "expected": expected});
+        let line =
+            json!({"column": column, "find": find, "client": self.client, "server": self.server, "expected": expected});
         Ok(writeln!(stdout(), "{line}")?)
     }
 }

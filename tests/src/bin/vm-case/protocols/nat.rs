@@ -16,9 +16,12 @@ const FIRST: u16 = 8000;
 /// Where clients find the servers: each address is translated to one of `servers`.
 pub(super) fn translate(servers: &[SocketAddr]) -> Result<Vec<SocketAddr>> {
     let service: Vec<SocketAddr> = (FIRST..).zip(servers).map(|(port, _)| (SERVICE, port).into()).collect();
-    let rule = |(from, to): (&SocketAddr, &SocketAddr)| format!("ip daddr {SERVICE} tcp dport {} dnat to {to}\n", from.port());
+    let rule =
+        |(from, to): (&SocketAddr, &SocketAddr)| format!("ip daddr {SERVICE} tcp dport {} dnat to {to}\n", from.port());
     let rules: String = service.iter().zip(servers).map(rule).collect();
-    let table = format!("flush ruleset\ntable ip service {{\nchain output {{ type nat hook output priority -100;\n{rules}}}\n}}\n");
+    let table = format!(
+        "flush ruleset\ntable ip service {{\nchain output {{ type nat hook output priority -100;\n{rules}}}\n}}\n"
+    );
     let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("nft")?;
     nft.stdin.take().context("standard input is piped")?.write_all(table.as_bytes())?;
     ensure!(nft.wait()?.success(), "nft refuses the rules");
