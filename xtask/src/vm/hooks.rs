@@ -254,13 +254,12 @@ wrong verdict or a wrong process would fail the run. *seven bytes*: the response
 const PROTOCOLS: &str = "
 ## Other protocols and addresses
 
-Connections and calls between two processes that are told of once, by the destination: *yes* when verdict, outcome, findings, credential
-of TLS, status and both processes are right for all calls of a column, *unknown* with the reason where that is said instead. *TLS*: 1.2
-and 1.3, the server asks for no certificate. *mTLS*: it asks, the client gives one, or none. *mTLS, 8 KB certificates*: those of both
-ends are longer than what is copied of a handshake. *HTTP/2*: three streams at once, with and without credential, one of them gRPC;
-*HTTP/2 bodies*: 200 KB each way, with the
-head of another call behind them in one write. *DNAT*: HTTP/1.1, then the same of HTTP/2 and
-of TLS, to an address that is translated to the server's.
+Connections and calls between two processes that are told of once, by the destination: *yes* when verdict, credential, outcome,
+findings of TLS, status and both processes are right for all calls of a column, *unknown* with the reason where that is said instead.
+*TLS*: 1.2 and 1.3, the server asks for no certificate. *mTLS*: it asks, the client gives one, or none. *mTLS, 8 KB certificates*: those
+of both ends are longer than what is copied of a handshake. *HTTP/2*: three streams at once, with and without credential, one of them
+gRPC. *HTTP/2 bodies*: 200 KB each way, with the head of another call behind them in the same write. *DNAT*: HTTP/1.1, then the same of
+HTTP/2 and of TLS, to an address that is translated to the server's.
 
 ";
 

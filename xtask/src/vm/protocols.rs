@@ -182,7 +182,7 @@ mod tests {
         });
         let error =
             |records: &[Value]| cells("fentry", &[call.clone()], records).expect_err("columns lack").to_string();
-        assert!(is_pathless(&record) && !error(&[record.clone()]).contains("HTTP/2 bodies"));
+        assert!(is_pathless(&record) && !error(std::slice::from_ref(&record)).contains("HTTP/2 bodies"));
         let mut guessed = record.clone();
         guessed["verdict"] = json!("unauthenticated");
         assert!(!is_pathless(&guessed));

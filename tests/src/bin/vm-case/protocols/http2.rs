@@ -47,13 +47,16 @@ impl Carries {
     const ALL: [Self; 3] = [Self::Nothing, Self::Token, Self::Grpc];
 
     fn expected(self) -> Value {
-        let (protocol, verdict) = match self {
-            Self::Nothing => ("http/2", "unauthenticated"),
-            Self::Token => ("http/2", "authenticated"),
-            Self::Grpc => ("grpc", "authenticated"),
+        let token = json!([{"kind": "bearer-opaque"}]);
+        let (protocol, verdict, credentials) = match self {
+            Self::Nothing => ("http/2", "unauthenticated", json!([])),
+            Self::Token => ("http/2", "authenticated", token),
+            Self::Grpc => ("grpc", "authenticated", token),
         };
-        let mut expected =
-            json!({"protocol": protocol, "verdict": verdict, "outcome": "accepted", "response": {"status": 200}});
+        let mut expected = json!({
+            "protocol": protocol, "verdict": verdict, "outcome": "accepted", "response": {"status": 200},
+            "credentials": credentials,
+        });
         if matches!(self, Self::Grpc) {
             expected["response"]["grpc_status"] = json!(0);
         }

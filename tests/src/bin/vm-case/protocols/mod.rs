@@ -20,7 +20,7 @@ use auditor_tests::http1::Responses;
 use serde_json::{Value, json};
 
 use self::http2::Reads;
-use super::{Server, answer};
+use super::{CASES, Server, answer};
 
 /// What the server listens for, in the order in which it prints its addresses: HTTP/1.1, HTTP/2 that is read frame by frame, and by what
 /// is there, then each kind of TLS.
@@ -101,20 +101,18 @@ pub(crate) fn call() -> Result<()> {
 /// Calls over HTTP/1.1, with and without credential, on one connection.
 fn http1(address: SocketAddr, column: &str, ends: &Ends) -> Result<()> {
     let mut connection = Responses::new(TcpStream::connect(address)?);
-    for number in 0..6 {
-        let path = path(column, "http1", number);
-        let (header, verdict, status, outcome) = match number % 3 {
-            0 => ("", "unauthenticated", 401, "refused"),
-            1 => ("Authorization: Bearer opaque-token-4712\r\n", "authenticated", 200, "accepted"),
-            _ => ("X-API-Key: key-4712-4712\r\n", "weak", 200, "accepted"),
-        };
-        let request = format!("GET /guarded{path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
+    for number in 0..2 * CASES.len() {
+        let (route, header, credential, verdict, status, outcome) = CASES[number % CASES.len()];
+        let path = format!("/{route}{}", path(column, "http1", number));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{header}\r\n");
         connection.get_mut().write_all(request.as_bytes())?;
         let response = connection.next("GET", false)?;
         ensure!(response.status == status, "{path} answered {}, not {status}", response.status);
-        let expected =
-            json!({"protocol": "http/1.1", "verdict": verdict, "outcome": outcome, "response": {"status": status}});
-        ends.say(column, &json!({"request": {"path": format!("/guarded{path}")}}), expected)?;
+        let expected = json!({
+            "protocol": "http/1.1", "verdict": verdict, "outcome": outcome, "response": {"status": status},
+            "credentials": credential.iter().map(|kind| json!({"kind": kind})).collect::<Vec<_>>(),
+        });
+        ends.say(column, &json!({"request": {"path": path}}), expected)?;
     }
     Ok(())
 }
