@@ -124,8 +124,10 @@ pub const TLS_HEADERS_WANTED: u32 = 24;
 /// Client sockets that are asked to be spared and have not heard of it yet, at most. One that has heard says so by a
 /// [`CLASS_CONTINUATION`] record without payload and with [`MARK_MUTED`].
 pub const SPARED_MAX: u32 = 16_384;
-/// Headers that one [`CLASS_TLS_HEADERS`] record holds at most.
-pub const TLS_HEADERS_MAX: usize = 4;
+/// Headers that one [`CLASS_TLS_HEADERS`] record holds at most: a power of two.
+pub const TLS_HEADERS_MAX: usize = 16;
+/// Those that the packet programs put into one.
+pub const TLS_HEADERS_OF_PACKET: usize = 4;
 
 /// A TLS record's header (RFC 8446 section 5.1). Its bytes may have come in more than one segment.
 #[repr(C)]

@@ -6,7 +6,7 @@ use auditor_abi::{
     counters,
     record::{
         EGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, MARK_SAMPLED, PASSED_DOUBTFUL, PASSED_REQUEST, PAYLOAD_CLASSES,
-        RecordHeader, TLS_HEADERS_MAX, TlsHeader,
+        RecordHeader, TLS_HEADERS_OF_PACKET, TlsHeader,
     },
 };
 use aya_ebpf::{
@@ -128,7 +128,7 @@ fn write<const CAPACITY: usize>(observed: &Observed<'_>, header: &mut RecordHead
 /// Writes a record with TLS record headers.
 #[inline(always)]
 fn write_found(header: &mut RecordHeader, found: &Found) -> u32 {
-    const BYTES: usize = TLS_HEADERS_MAX * size_of::<TlsHeader>();
+    const BYTES: usize = TLS_HEADERS_OF_PACKET * size_of::<TlsHeader>();
     let Some(mut entry) = RECORDS.reserve::<Record<BYTES>>(0) else {
         return counters::LOST_RING_FULL;
     };

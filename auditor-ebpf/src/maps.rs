@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use auditor_abi::{
     counters,
-    record::{SPARED_MAX, TLS_HEADERS_MAX, TlsHeader},
+    record::{SPARED_MAX, TLS_HEADERS_OF_PACKET, TlsHeader},
     repeat::{self, APPROVED_MAX, Approval},
 };
 use aya_ebpf::{
@@ -178,7 +178,7 @@ pub struct Found {
     /// Headers found.
     pub count: u32,
     /// Those headers, as words, which are copied as such.
-    pub headers: [u64; TLS_HEADERS_MAX * size_of::<TlsHeader>() / 8],
+    pub headers: [u64; TLS_HEADERS_OF_PACKET * size_of::<TlsHeader>() / 8],
 }
 
 impl Socket {

@@ -6,7 +6,7 @@
 
 use auditor_abi::{
     counters,
-    record::{CLASS_END, CLASS_TLS, CLASS_TLS_HEADERS, EGRESS, TLS_COPIED, TLS_HEADERS_MAX, TLS_HEADERS_WANTED},
+    record::{CLASS_END, CLASS_TLS, CLASS_TLS_HEADERS, EGRESS, TLS_COPIED, TLS_HEADERS_OF_PACKET, TLS_HEADERS_WANTED},
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 
@@ -171,7 +171,7 @@ fn look(skb: *mut __sk_buff, headers: &Headers, walk: &mut Walk, copying: bool) 
         walk.astray += 1;
         return set(&mut walk.found.more, u32::from(walk.astray >= ASTRAY));
     }
-    for _ in 0..TLS_HEADERS_MAX {
+    for _ in 0..TLS_HEADERS_OF_PACKET {
         let (next, held) = (get(&walk.next), get(&walk.held) & 7);
         let at = next.wrapping_sub(headers.sequence);
         if at >= length || get(&walk.headers) >= TLS_HEADERS_WANTED {
@@ -213,7 +213,7 @@ fn look(skb: *mut __sk_buff, headers: &Headers, walk: &mut Walk, copying: bool) 
 /// Adds a header to those that were found.
 #[inline(always)]
 fn gather(found: &mut Found, sequence: u32, first_four: u32, fifth: u32) {
-    let count = get(&found.count) & (TLS_HEADERS_MAX as u32 - 1);
+    let count = get(&found.count) & (TLS_HEADERS_OF_PACKET as u32 - 1);
     // SAFETY: there is room for as many as the mask lets through.
     unsafe {
         let to = (&raw mut found.headers).cast::<[u32; 3]>().add(count as usize);

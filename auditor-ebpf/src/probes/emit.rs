@@ -108,7 +108,7 @@ fn settle(socket: &mut Socket, half: usize, status: u32) {
 
 /// The process that sends or reads. An end has none: it may be told while another process happens to run.
 #[inline(always)]
-fn name_owner(header: &mut RecordHeader) {
+pub fn name_owner(header: &mut RecordHeader) {
     // SAFETY: no arguments.
     let (task, pid_tgid) = unsafe { (bpf_get_current_task(), bpf_get_current_pid_tgid()) };
     let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);
@@ -119,7 +119,7 @@ fn name_owner(header: &mut RecordHeader) {
 
 /// What every record has.
 #[inline(always)]
-fn fill(header: &mut RecordHeader, sk: u64, socket: &Socket, direction: u8, class: u8) {
+pub fn fill(header: &mut RecordHeader, sk: u64, socket: &Socket, direction: u8, class: u8) {
     // SAFETY: no arguments.
     header.time_ns = unsafe { bpf_ktime_get_ns() };
     header.cookie = socket.cookie;

@@ -15,7 +15,7 @@ use crate::{
     buffers::Buffers,
     emit::{Transfer, end},
     globals,
-    maps::{CALLS, Call, SOCKETS, count_loss},
+    maps::{self, CALLS, Call, SOCKETS, WALKS, count_loss},
     read, socket,
     transfer::{known, transfer},
 };
@@ -129,7 +129,9 @@ pub fn begin(sk: u64, flags: u32, buffers: impl FnOnce() -> Buffers) {
     }
     let quiet = SOCKETS.get_ptr(&sk).is_some_and(|socket| {
         // SAFETY: as above.
-        unsafe { (*socket).quiet != 0 && (*socket).ports == socket::ports(sk) }
+        let socket = unsafe { &*socket };
+        let read = socket.followed == maps::TLS && socket.done[usize::from(INGRESS)] != 0;
+        (socket.quiet != 0 || read) && socket.ports == socket::ports(sk)
     });
     if quiet || flags & NOT_READ != 0 {
         return;
@@ -187,5 +189,8 @@ pub fn close(sk: u64) {
     end(sk, socket, INGRESS, read);
     let written = read::member(sk, &globals::OFF_TCP_WRITTEN);
     end(sk, socket, EGRESS, written);
+    if socket.followed == maps::TLS {
+        let _ = WALKS.remove(&sk);
+    }
     let _ = SOCKETS.remove(&sk);
 }

@@ -27,7 +27,10 @@ mod registers;
 #[expect(dead_code, reason = "here the bytes are in the process' memory")]
 mod sniff;
 mod socket;
+mod tls;
 mod transfer;
+#[path = "../volatile.rs"]
+mod volatile;
 
 /// The programs cannot panic; should one ever try, the verifier refuses the endless loop at load: loud, not undefined.
 #[panic_handler]

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray, RingBuf},
 };
 
-use crate::buffers::Buffers;
+use crate::{buffers::Buffers, tls::Walk};
 
 /// Carries records to the auditor. The loader sets its size.
 #[map]
@@ -20,6 +20,10 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counters::COUN
 /// kprobes, nor before 5.11 for fentry. The least recently used go when there are too many, and are met anew in their middle.
 #[map]
 pub static SOCKETS: LruHashMap<u64, Socket> = LruHashMap::with_max_entries(32 * 1024, 0);
+
+/// How far the records of TLS connections were followed, by the address of their `struct sock` and direction.
+#[map]
+pub static WALKS: LruHashMap<u64, [Walk; 2]> = LruHashMap::with_max_entries(32 * 1024, 0);
 
 /// Reads under way, by thread.
 #[map]
@@ -65,7 +69,7 @@ pub struct Socket {
     /// the verifier follows every value there, and each way to one would be another state of it.
     pub class: [u32; 2],
     pub wanted: [u32; 2],
-    /// 1 once the end was told, by direction; TLS: once enough was copied.
+    /// 1 once the end was told, by direction; TLS: once no more of it is wanted.
     pub done: [u32; 2],
 }
 

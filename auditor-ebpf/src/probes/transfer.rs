@@ -4,7 +4,7 @@ use auditor_abi::{
     counters,
     record::{
         CLASS_CONTINUATION, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, CLASS_TLS, EGRESS,
-        PAYLOAD_MAX, TLS_COPIED,
+        PAYLOAD_MAX,
     },
 };
 
@@ -13,7 +13,7 @@ use crate::{
     emit::{Transfer, emit},
     globals,
     maps::{self, SOCKETS, Socket, count_loss},
-    sniff, socket,
+    sniff, socket, tls,
 };
 
 /// Transfers without a head, in one direction, after which a connection seen from its start is taken for another protocol.
@@ -37,7 +37,12 @@ pub fn known(sk: u64, ports: u32) -> Option<&'static mut Socket> {
 pub fn transfer(transfer: &Transfer<'_>, read: u32) {
     let sk = transfer.sk;
     let ports = socket::ports(sk);
-    let Some(socket) = known(sk, ports).or_else(|| meet(sk, ports, read)) else {
+    // No closure: the compiler would make it a function, whose stack adds to this one's.
+    let socket = match known(sk, ports) {
+        None => meet(sk, ports, read),
+        socket => socket,
+    };
+    let Some(socket) = socket else {
         return count_loss(counters::LOST_SOCKET_STORAGE);
     };
     if socket.quiet != 0 {
@@ -55,9 +60,16 @@ pub fn transfer(transfer: &Transfer<'_>, read: u32) {
         return;
     }
     let (class, wanted) = decide(socket, half, transfer);
-    if class == sniff::NOTHING {
-        return;
+    if class != sniff::NOTHING {
+        copy(transfer, socket, half, class, wanted);
     }
+    if socket.followed == maps::TLS && socket.done[half] == 0 {
+        tls::follow(transfer, socket, half);
+    }
+}
+
+#[inline(always)]
+fn copy(transfer: &Transfer<'_>, socket: &mut Socket, half: usize, class: u8, wanted: u32) {
     // SAFETY: places in the socket's memory. Volatile: the verifier is to forget how the values came about.
     let (class, wanted) = unsafe {
         (&raw mut socket.class[half]).write_volatile(u32::from(class));
@@ -105,7 +117,7 @@ fn sniffed(transfer: &Transfer<'_>) -> (u8, u32) {
 fn decide(socket: &mut Socket, half: usize, transfer: &Transfer<'_>) -> (u8, u32) {
     let (sequence, length) = (transfer.sequence, transfer.length);
     if socket.followed == maps::TLS {
-        return tls(socket, half, sequence, length);
+        return first_of_tls(transfer, socket, half);
     }
     if socket.followed == maps::HTTP2 {
         return (CLASS_HTTP2, length.min(PAYLOAD_MAX as u32 - 1));
@@ -128,17 +140,17 @@ fn decide(socket: &mut Socket, half: usize, transfer: &Transfer<'_>) -> (u8, u32
             (class, length.min(budget))
         }
         // Before the budget: what is under way may be a PROXY header, or another protocol's word that asks for TLS.
-        CLASS_TLS if socket.http == 0 => follow_tls(socket, half, sequence, length),
+        CLASS_TLS if socket.http == 0 => follow_tls(transfer, socket, half),
         // A body may begin like this, too: between requests of HTTP/1 it is believed only where the server agreed to it.
         CLASS_HTTP2 if socket.http == 0 || socket.http == SWITCHED => follow_http2(socket, length),
         _ if left > 0 => (CLASS_CONTINUATION, length.min(left)),
         _ if socket.http != 0 => (sniff::NOTHING, 0),
-        sniff::TLS_MIDDLE if socket.fresh != 0 => follow_tls(socket, half, sequence, length),
+        sniff::TLS_MIDDLE if socket.fresh != 0 => follow_tls(transfer, socket, half),
         sniff::TLS_MIDDLE => {
             socket.quiet = 1;
             (CLASS_TLS, length.min(TLS_MIDDLE))
         }
-        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow_tls(socket, half, sequence, length),
+        sniff::TLS_SHORT if socket.fresh != 0 && socket.misses[half] == 0 => follow_tls(transfer, socket, half),
         sniff::SETTINGS if socket.misses[half] == 0 => follow_http2(socket, length),
         sniff::FRAMES if socket.fresh == 0 && socket.misses[half] < MISSES => follow_http2(socket, length),
         _ => {
@@ -180,26 +192,13 @@ fn follow_http2(socket: &mut Socket, length: u32) -> (u8, u32) {
 }
 
 #[inline(always)]
-fn follow_tls(socket: &mut Socket, half: usize, sequence: u32, length: u32) -> (u8, u32) {
-    socket.followed = maps::TLS;
-    socket.copying = [0; 2];
-    tls(socket, half, sequence, length)
+fn follow_tls(transfer: &Transfer<'_>, socket: &mut Socket, half: usize) -> (u8, u32) {
+    tls::begin(transfer.sk, socket);
+    first_of_tls(transfer, socket, half)
 }
 
-/// The first bytes of each direction of a TLS connection: the hellos and, before TLS 1.3, the certificates' beginning. What follows
-/// the handshake is not looked at here: there is no more to tell once both are copied.
 #[inline(always)]
-fn tls(socket: &mut Socket, half: usize, sequence: u32, length: u32) -> (u8, u32) {
-    if socket.done[half] != 0 {
-        return (sniff::NOTHING, 0);
-    }
-    if socket.copying[half] == 0 {
-        allow(socket, half, sequence, TLS_COPIED);
-    }
-    let left = left(socket, half, sequence);
-    if length >= left {
-        socket.done[half] = 1;
-        socket.quiet = socket.done[0] & socket.done[1];
-    }
-    (CLASS_TLS, length.min(left))
+fn first_of_tls(transfer: &Transfer<'_>, socket: &mut Socket, half: usize) -> (u8, u32) {
+    let wanted = tls::copied(socket, half, transfer.sequence, transfer.length);
+    (if wanted > 0 { CLASS_TLS } else { sniff::NOTHING }, wanted)
 }

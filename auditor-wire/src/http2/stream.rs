@@ -127,6 +127,12 @@ impl Parser {
         self.greeted
     }
 
+    /// Whether the client's preface is what comes next, whole.
+    #[must_use]
+    pub fn is_at_preface(&self) -> bool {
+        matches!(self.state, State::Preface(0))
+    }
+
     /// Bytes that are kept.
     #[must_use]
     pub fn buffered(&self) -> usize {

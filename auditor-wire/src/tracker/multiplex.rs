@@ -145,6 +145,10 @@ impl Multiplex {
             let event = self.parsers[index(direction)].hole(hole, part.sequence, part.time);
             self.happens(event, direction, around);
         }
+        // The server may have spoken first: what the client begins with is what the other end knows it by.
+        if around.begins && !part.payload.is_empty() && self.parsers[index(direction)].is_at_preface() {
+            around.views.push(View::Began(part.sequence, direction));
+        }
         let mut chunk = Chunk { bytes: part.payload, sequence: part.sequence, time: part.time, begins: part.begins };
         while let Some(event) = self.parsers[index(direction)].data(&mut chunk, around.head_bytes) {
             self.happens(Some(event), direction, around);

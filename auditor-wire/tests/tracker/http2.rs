@@ -262,6 +262,28 @@ fn a_server_may_speak_first() {
 }
 
 /// A socket that its process closed sees nothing of what still comes: its end of the connection lasts for the auditor until it is idle.
+/// A server that speaks before it reads, and answers each call before it reads the next, of those that the client sent at once.
+#[test]
+fn calls_sent_at_once_and_read_one_by_one_are_told_of_once() {
+    let mut client = Talk::live(Some(1), None);
+    let mut packets = client.by_client(preface());
+    packets.extend(client.by_client([get(1, "/a"), get(3, "/b"), get(5, "/c")].concat()));
+    let mut server = Talk { time: client.time, ..Talk::live(None, Some(2)) };
+    packets.extend(server.by_server(frame(SETTINGS, 0, 0, b"")));
+    packets.extend(server.by_client(preface()));
+    client.time = server.time;
+    packets.extend(client.by_server(frame(SETTINGS, 0, 0, b"")));
+    for (stream, path) in [(1, "/a"), (3, "/b"), (5, "/c")] {
+        server.time = client.time;
+        packets.extend(server.by_client(get(stream, path)));
+        packets.extend(server.by_server(status(stream, "200")));
+        client.time = server.time;
+        packets.extend(client.by_server(status(stream, "200")));
+    }
+    let expected = ["/a", "/b", "/c"].map(|path| format!("Destination GET h {path} -> 200"));
+    assert_eq!(told(&packets), expected);
+}
+
 #[test]
 fn what_is_cut_off_with_its_connection_is_told_of_once() {
     for (ends, rst) in [("client", false), ("client", true), ("both", false)] {

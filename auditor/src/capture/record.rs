@@ -291,7 +291,7 @@ mod tests {
         let mut longer = header();
         longer.captured = 9;
         assert_eq!(refusal(&bytes(longer, b"GETxxxxxxx")), Some(RecordError::Value("length")));
-        let headers = tls_headers(&[1, 2, 3, 4, 5], 0);
+        let headers = tls_headers(&[1; TLS_HEADERS_MAX + 1], 0);
         assert_eq!(refusal(&headers), Some(RecordError::Value("number of TLS headers")));
         let mut odd = header();
         (odd.class, odd.captured) = (CLASS_TLS_HEADERS, 3);

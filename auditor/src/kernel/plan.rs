@@ -87,7 +87,8 @@ impl Hook {
             Self::Cgroup => "AF_UNIX sockets; what is inside kernel TLS.",
             Self::Fentry => {
                 "requests sent with sendfile() or splice() and what is read with splice(); MPTCP; AF_UNIX sockets; kernel \
-                 TLS; what became of a TLS handshake; addresses on the wire, so both ends of a call through DNAT stay two calls."
+                 TLS; of HTTP/2, what stands behind 16 KB of one send or read; addresses on the wire, so both ends of a call \
+                 stay two calls where both addresses are translated."
             }
             Self::Kprobe => {
                 "what fentry misses, and what is read while more threads wait in tcp_recvmsg than the kernel keeps kretprobe \
@@ -95,8 +96,8 @@ impl Hook {
             }
             Self::Syscall => {
                 "what is sent or read through io_uring, sendfile(), splice(), sendmmsg() or recvmmsg(), or by 32-bit programs; MPTCP; \
-                 AF_UNIX sockets; kernel TLS; what became of a TLS handshake; addresses on the wire, so both ends of a call through \
-                 DNAT stay two calls."
+                 AF_UNIX sockets; kernel TLS; of HTTP/2, what stands behind 16 KB of one send or read; addresses on the wire, so \
+                 both ends of a call stay two calls where both addresses are translated."
             }
         }
     }

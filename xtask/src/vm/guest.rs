@@ -41,6 +41,8 @@ pub(crate) struct Programs {
     pub(crate) case: PathBuf,
     /// `tls-case` of the tests: holds what is captured of TLS connections against what was sent.
     pub(crate) tls_case: PathBuf,
+    /// Modules of the kernels, by their series, in the order in which they are loaded.
+    pub(crate) modules: Vec<(&'static str, Vec<PathBuf>)>,
 }
 
 /// An initramfs that runs the auditor between a real server and a real client.
@@ -59,6 +61,12 @@ pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     archive.with_libraries("bin/auditor", &programs.auditor)?;
     archive.with_libraries("bin/vm-case", &programs.case)?;
     archive.with_libraries("bin/tls-case", &programs.tls_case)?;
+    for (series, modules) in &programs.modules {
+        for (number, module) in modules.iter().enumerate() {
+            archive.file(&format!("modules/{series}/{number:02}.ko"), &fs::read(module)?);
+        }
+    }
+    archive.with_libraries("bin/nft", &find("nft").context("nft is missing: run `cargo xtask setup --tests`")?)?;
     // Server and client of calls inside TLS.
     let openssl = find("openssl").context("openssl is missing: run `cargo xtask setup --tests`")?;
     archive.with_libraries("bin/openssl", &openssl)?;

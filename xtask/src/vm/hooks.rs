@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::guest::{CALLS_OF_CASE, difference};
+use super::{
+    guest::{CALLS_OF_CASE, difference},
+    protocols,
+};
 use crate::process::root;
 
 /// Ways a call is sent that every hook must see; the table says what is seen of the others.
@@ -29,6 +32,9 @@ pub(crate) struct HookRun {
     pub(crate) status: Option<i32>,
     pub(crate) expected: Vec<Value>,
     pub(crate) ways: Vec<Value>,
+    pub(crate) protocols: Vec<Value>,
+    /// What `vm-case protocols` said that is no call: why it ended.
+    pub(crate) complaint: String,
     pub(crate) records: Vec<Value>,
     pub(crate) log: String,
 }
@@ -40,6 +46,7 @@ pub(crate) struct Row {
     hook: String,
     judged: String,
     ways: Vec<(String, String)>,
+    protocols: Vec<(String, String)>,
 }
 
 impl HookRun {
@@ -49,6 +56,10 @@ impl HookRun {
         match section {
             "hook-expected" => self.expected.extend(parsed()),
             "hook-ways" => self.ways.extend(parsed()),
+            "hook-protocols" => match parsed() {
+                Some(call) => self.protocols.push(call),
+                None => self.complaint += line,
+            },
             "hook-records" => self.records.extend(parsed()),
             "hook-log" => {
                 self.log += line;
@@ -92,11 +103,15 @@ impl HookRun {
             }
             ways.push((name.to_owned(), cell));
         }
+        let protocols = protocols::cells(&self.hook, &self.protocols, &self.records).unwrap_or_else(|error| {
+            wrong += &format!("{error}{}\n", self.complaint);
+            Vec::new()
+        });
         if !wrong.is_empty() {
             bail!("hook {}:\n{wrong}its log:\n{}", self.hook, self.log);
         }
         let judged = format!("{right} of {}", self.expected.len());
-        Ok(Row { kernel: kernel.to_owned(), hook: self.hook.clone(), judged, ways })
+        Ok(Row { kernel: kernel.to_owned(), hook: self.hook.clone(), judged, ways, protocols })
     }
 
     fn must_see(&self, way: &str) -> bool {
@@ -199,19 +214,27 @@ pub(crate) fn write_table(rows: &[Row], counts: &Counts) -> Result<()> {
 
 fn table(rows: &[Row], counts: &Counts) -> String {
     let mut text = String::from(INTRODUCTION);
-    let names: Vec<&str> =
-        rows.first().map(|row| row.ways.iter().map(|(way, _)| way.as_str()).collect()).unwrap_or_default();
-    text += &format!("| kernel | `--capture` | keep-alive calls right | {} |\n", names.join(" | "));
-    text += &format!("|{}\n", "---|".repeat(names.len() + 3));
-    for row in rows {
-        let cells: Vec<&str> = row.ways.iter().map(|(_, cell)| cell.as_str()).collect();
-        text += &format!("| {} | {} | {} | {} |\n", row.kernel, row.hook, row.judged, cells.join(" | "));
-    }
+    let keep_alive = |row: &Row| [&[("keep-alive calls right".to_owned(), row.judged.clone())], &row.ways[..]].concat();
+    text += &columns(rows, keep_alive);
+    text += PROTOCOLS;
+    text += &columns(rows, |row| row.protocols.clone());
     text += INSTRUCTIONS;
     for (kernel, programs) in counts {
         for (program, count) in programs {
             text += &format!("| {kernel} | `{program}` | {count} |\n");
         }
+    }
+    text
+}
+
+/// A table with a row for each kernel and hook.
+fn columns(rows: &[Row], cells: impl Fn(&Row) -> Vec<(String, String)>) -> String {
+    let names: Vec<String> =
+        rows.first().map(|row| cells(row).into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
+    let mut text = format!("| kernel | `--capture` | {} |\n|{}\n", names.join(" | "), "---|".repeat(names.len() + 2));
+    for row in rows {
+        let cells: Vec<String> = cells(row).into_iter().map(|(_, cell)| cell).collect();
+        text += &format!("| {} | {} | {} |\n", row.kernel, row.hook, cells.join(" | "));
     }
     text
 }
@@ -225,6 +248,18 @@ Written by `cargo xtask vm --write` from what the auditor said of real calls in 
 credential, verdict, outcome and the processes of both ends are right. The columns behind it are single calls whose request is sent in
 one way: *yes* when verdict, status and both processes are right, *–* when nothing is said of the call. Whatever is said is checked: a
 wrong verdict or a wrong process would fail the run. *seven bytes*: the response is read seven bytes at a time.
+
+";
+
+const PROTOCOLS: &str = "
+## Other protocols and addresses
+
+Connections and calls between two processes that are told of once, by the destination: *yes* when verdict, credential, outcome,
+findings of TLS, status and both processes are right for all calls of a column, *unknown* with the reason where that is said instead.
+*TLS*: 1.2 and 1.3, the server asks for no certificate. *mTLS*: it asks, the client gives one, or none. *mTLS, 8 KB certificates*: those
+of both ends are longer than what is copied of a handshake. *HTTP/2*: three streams at once, with and without credential, one of them
+gRPC. *HTTP/2 bodies*: 200 KB each way, with the head of another call behind them in the same write. *DNAT*: HTTP/1.1, then the same of
+HTTP/2 and of TLS, to an address that is translated to the server's.
 
 ";
 

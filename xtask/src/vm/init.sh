@@ -9,6 +9,9 @@ mount -t tmpfs run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+# Where a service's address is, which is translated.
+ip addr add 10.250.0.1/24 dev lo
+for module in /modules/"$(uname -r | cut -d. -f1,2)"/*; do insmod "$module"; done
 echo "@@ kernel $(uname -r)"
 
 call() { wget -q -O /dev/null "$@"; }
@@ -65,6 +68,7 @@ for hook in cgroup fentry kprobe syscall; do
     until_judged '"/ready"' call http://127.0.0.1:8080/ready
     vm-case 40 >/run/expected.hook
     vm-case ways >/run/ways.hook 2>&1
+    vm-case protocols >/run/protocols.hook 2>&1
     call http://127.0.0.1:8080/open
     until_judged '"/open"' true
     sleep 1
@@ -75,6 +79,8 @@ for hook in cgroup fentry kprobe syscall; do
     cat /run/expected.hook
     echo "@@ hook-ways"
     cat /run/ways.hook
+    echo "@@ hook-protocols"
+    cat /run/protocols.hook
     echo "@@ hook-records"
     cat "$records"
     echo "@@ hook-log"

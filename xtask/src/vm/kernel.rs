@@ -11,10 +11,25 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{read, root, run, say};
 
+/// Where the modules lie, beside the image.
+const MODULES_FOLDER: &str = "modules";
 /// The keys of Debian's releases, old and new.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Depends on the newest kernel for virtual machines of a release.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// What translates addresses, each behind those that it needs. Where one of them is built in there is no file of it.
+const MODULES: [&str; 9] = [
+    "libcrc32c",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_nat",
+    "nfnetlink",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+];
 
 /// A kernel the auditor is tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +56,7 @@ pub(crate) const RELEASES: &[Release] = &[
 pub(crate) fn image(release: Release) -> Result<PathBuf> {
     let folder = root().join("target/vm").join(release.suite);
     let image = folder.join("vmlinuz");
-    if image.exists() {
+    if image.exists() && folder.join(MODULES_FOLDER).exists() {
         return Ok(image);
     }
     say(format!("fetching the {} kernel of Debian {}", release.series, release.suite));
@@ -53,6 +68,16 @@ pub(crate) fn image(release: Release) -> Result<PathBuf> {
     // The lists alone are forty times the kernel's size.
     fs::remove_dir_all(&apt.folder)?;
     Ok(image)
+}
+
+/// The modules of the kernel that guests need, in the order in which they are loaded.
+///
+/// # Errors
+/// As of [`image`].
+pub(crate) fn modules(release: Release) -> Result<Vec<PathBuf>> {
+    let folder = image(release)?.with_file_name(MODULES_FOLDER);
+    let files = MODULES.iter().map(|name| folder.join(name).with_extension("ko"));
+    Ok(files.filter(|file| file.exists()).collect())
 }
 
 /// An apt whose whole state lies in one folder.
@@ -143,7 +168,7 @@ fn mirrors() -> Result<(String, Option<String>)> {
     Ok((main, security))
 }
 
-/// Takes the image out of the one package in `folder`.
+/// Takes the image and the modules out of the one package in `folder`.
 fn unpack(folder: &Path, package: &str, image: &Path) -> Result<()> {
     let archive = fs::read_dir(folder)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -156,8 +181,26 @@ fn unpack(folder: &Path, package: &str, image: &Path) -> Result<()> {
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
         .with_context(|| format!("{package} holds no kernel image"))?;
+    unpack_modules(&unpacked, &folder.join(MODULES_FOLDER))?;
     // Last, and by renaming: an image that is there is whole.
     fs::rename(found, image)?;
     fs::remove_dir_all(&unpacked)?;
     Ok(fs::remove_file(&archive)?)
+}
+
+/// Releases keep modules in different folders, and compress them or not.
+fn unpack_modules(unpacked: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    for name in MODULES {
+        let found = read(Command::new("find").arg(unpacked).args(["-name", &format!("{name}.ko*")]))?;
+        let Some(found) = found.lines().next().map(Path::new) else { continue };
+        let module = folder.join(name).with_extension("ko");
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            let written = fs::File::create(&module)?;
+            run(Command::new("xz").args(["--decompress", "--stdout"]).arg(found).stdout(written))?;
+        } else {
+            fs::copy(found, module)?;
+        }
+    }
+    Ok(())
 }

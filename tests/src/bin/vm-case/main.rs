@@ -2,17 +2,18 @@
 //! connections over IPv4 and IPv6, and for each call made one line of JSON that says what must be said of it.
 //!
 //! `vm-case CALLS` makes that many calls on each connection and ends. `vm-case ways` makes one call each way that bytes get into a
-//! socket. `vm-case faults` steps the machine's clock and takes a processor away between calls. `vm-case held` counts the eBPF
-//! programs, links and maps there are.
+//! socket, `vm-case protocols` calls in other protocols and through DNAT. `vm-case faults` steps the machine's clock and takes a
+//! processor away between calls. `vm-case held` counts the eBPF programs, links and maps there are.
 
 mod faults;
+mod protocols;
 mod ways;
 
 use std::{
     env,
     io::{BufRead as _, BufReader, Read, Write, stdin, stdout},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio, id},
     thread,
 };
@@ -40,13 +41,15 @@ fn main() -> Result<()> {
         [word] if word == "serve" => serve(),
         [word] if word == "serve-ways" => ways::serve(),
         [word] if word == "ways" => ways::call(),
+        [word, directory] if word == "serve-protocols" => protocols::serve(Path::new(directory)),
+        [word] if word == "protocols" => protocols::call(),
         [word] if word == "faults" => faults::call(),
         [word] if word == "held" => {
             let Held { programs, links, maps } = Held::all()?;
             Ok(writeln!(stdout(), "{} programs, {} links, {} maps", programs.len(), links.len(), maps.len())?)
         }
         [calls] => call(calls.parse().with_context(|| format!("{calls}: not a number of calls"))?),
-        _ => bail!("usage: vm-case CALLS|ways|faults|held"),
+        _ => bail!("usage: vm-case CALLS|ways|protocols|faults|held"),
     }
 }
 
