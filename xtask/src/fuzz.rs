@@ -23,7 +23,7 @@ const FLAGS: &[&str] = &[
 ];
 
 /// With a sanitizer the target must be named, or build scripts and macros would be instrumented too.
-pub(crate) const TARGET: &str =
+const TARGET: &str =
     if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
 
 /// An input may not take longer; a slow input is a finding.

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use crate::{
     checks, ebpf, fuzz,
     process::{cargo, find, is_root, path_with_tools, root, run, say},
-    setup, trained, vm,
+    setup, vm,
 };
 
 /// Seconds each fuzz target runs as part of the tests; `cargo xtask fuzz` runs longer.
@@ -40,8 +40,6 @@ pub(crate) enum Tier {
     Fuzz,
     /// The release build, with the eBPF object inside
     Build,
-    /// The build that is trained says the same as the other; needs root
-    Trained,
     /// The built auditor on this machine's kernel, between real clients and servers; needs root
     Live,
     /// The same binary on stock Debian kernels in QEMU
@@ -60,7 +58,6 @@ impl Tier {
             Self::Dashboards => dashboards(),
             Self::Fuzz => fuzz::run_targets(None, FUZZ_SECONDS),
             Self::Build => build(),
-            Self::Trained => build().and_then(|()| trained::check(&auditor())),
             Self::Live => live(),
             Self::Vm => vm::run_matrix(&[], auditor(), false),
         }
@@ -70,7 +67,6 @@ impl Tier {
     fn obstacle(self) -> Option<&'static str> {
         match self {
             Self::Live if !is_root() => Some("live capture needs root: run `sudo -E cargo xtask test live`"),
-            Self::Trained if !is_root() => Some("live capture needs root: run `sudo -E cargo xtask test trained`"),
             Self::Dashboards if find("promtool").is_none() => {
                 Some("promtool is missing: run `cargo xtask setup --tests`")
             }
@@ -120,7 +116,7 @@ pub(crate) fn run_tiers(tiers: &[Tier]) -> Result<()> {
 
 /// The tiers, behind the set-up when one of them needs what it installs.
 fn with_setup(tiers: &[Tier]) -> Vec<Tier> {
-    let needs = |tier: &Tier| matches!(tier, Tier::Dashboards | Tier::Build | Tier::Trained | Tier::Live | Tier::Vm);
+    let needs = |tier: &Tier| matches!(tier, Tier::Dashboards | Tier::Build | Tier::Live | Tier::Vm);
     let setup = tiers.iter().any(needs) && !tiers.contains(&Tier::Setup);
     setup.then_some(Tier::Setup).into_iter().chain(tiers.iter().copied()).collect()
 }

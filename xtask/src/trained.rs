@@ -13,7 +13,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     bench::training,
     ebpf,
-    fuzz::TARGET,
     process::{cargo, find, is_root, read, root, run, say},
     setup,
 };
@@ -37,44 +36,29 @@ pub(crate) fn build() -> Result<PathBuf> {
         // Those of another build.
         fs::remove_dir_all(&counts).with_context(|| format!("removing {}", counts.display()))?;
     }
-    // What is counted is put in before code is moved from crate to crate.
-    let quick = [("CARGO_PROFILE_RELEASE_LTO", "off"), ("CARGO_PROFILE_RELEASE_DEBUG", "none")];
-    let counting = compile(&folder.join("counting"), &format!("-Cprofile-generate={}", counts.display()), &quick)?;
+    let counting = compile(&folder.join("counting"), &format!("-Cprofile-generate={}", counts.display()))?;
     training::train(&counting)?;
     let profile = folder.join("profile");
     run(Command::new(merge).args(["merge", "--output"]).arg(&profile).arg(&counts))?;
-    let auditor = compile(&folder, &format!("-Cprofile-use={}", profile.display()), &[])?;
+    let auditor = compile(&folder, &format!("-Cprofile-use={}", profile.display()))?;
     say(format!("built {}", auditor.display()));
     Ok(auditor)
 }
 
-/// Builds the auditor below `folder`, with a flag for the compiler and settings of the profile.
-fn compile(folder: &Path, flag: &str, settings: &[(&str, &str)]) -> Result<PathBuf> {
+/// Builds the auditor below `folder`, with a flag for the compiler. The target is named so that build scripts are spared the flag.
+fn compile(folder: &Path, flag: &str) -> Result<PathBuf> {
+    let target = host()?;
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--package", "auditor", "--target", TARGET, "--target-dir"]);
-    run(command.arg(folder).env("CARGO_ENCODED_RUSTFLAGS", flag).envs(settings.iter().copied()))?;
-    Ok(folder.join(TARGET).join("release/auditor"))
+    command.args(["build", "--release", "--locked", "--package", "auditor", "--target", &target, "--target-dir"]);
+    run(command.arg(folder).env("CARGO_ENCODED_RUSTFLAGS", flag))?;
+    Ok(folder.join(target).join("release/auditor"))
 }
 
-/// Builds it, and holds what it says of the tests' captures against what the build that is not trained says.
-///
-/// # Errors
-/// When something fails, or they differ.
-pub(crate) fn check(plain: &Path) -> Result<()> {
-    let trained = build()?;
-    // Made by the first that needs it.
-    let key = root().join("target/trained/key");
-    for capture in training::CAPTURES {
-        let said = |auditor: &Path| {
-            let mut command = Command::new(auditor);
-            command.args(["replay", "--output", "jsonl", "--fingerprint-key-file"]).arg(&key);
-            read(command.arg(root().join("tests/captures").join(capture)))
-        };
-        if said(&trained)? != said(plain)? {
-            bail!("the trained build says something else of {capture} than the build that is not trained");
-        }
-    }
-    Ok(())
+/// The compiler's name of this machine.
+fn host() -> Result<String> {
+    let version = rustc(&["--version", "--verbose"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say what it builds for")?.to_owned())
 }
 
 fn rustc(arguments: &[&str]) -> Result<String> {
@@ -84,7 +68,7 @@ fn rustc(arguments: &[&str]) -> Result<String> {
 /// What merges counts; not older than the compiler's LLVM.
 fn profdata() -> Result<PathBuf> {
     let sysroot = rustc(&["--print", "sysroot"])?;
-    let with_compiler = Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).join("bin/llvm-profdata");
+    let with_compiler = Path::new(sysroot.trim()).join("lib/rustlib").join(host()?).join("bin/llvm-profdata");
     [with_compiler, Path::new(setup::LLVM).join("bin/llvm-profdata")]
         .into_iter()
         .find(|file| file.is_file())

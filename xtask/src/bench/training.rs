@@ -14,9 +14,6 @@ use crate::process::{read, root, run, say};
 
 /// How long each kind of call is made.
 const SECONDS: u32 = 2;
-/// Captures of the tests, and a recording.
-pub(crate) const CAPTURES: [&str; 5] =
-    ["http2.pcapng", "nginx-curl.pcapng", "python-split.pcap", "tls.pcapng", "demo.auditor"];
 /// What services call each other by.
 const PATHS: [&str; 8] = [
     "items/42",
@@ -63,7 +60,7 @@ pub(crate) fn train(auditor: &Path) -> Result<()> {
         bail!("the auditor judged no call");
     }
     drop(observer);
-    for capture in CAPTURES {
+    for capture in ["http2.pcapng", "nginx-curl.pcapng", "python-split.pcap", "tls.pcapng", "demo.auditor"] {
         let file = root().join("tests/captures").join(capture);
         let mut command = Command::new(auditor);
         run(command.args(["replay", "--output", "report"]).arg(file).stdout(std::process::Stdio::null()))?;
