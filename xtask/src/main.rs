@@ -9,7 +9,6 @@ mod fuzz;
 mod process;
 mod setup;
 mod test;
-mod trained;
 mod vm;
 
 use std::process::ExitCode;
@@ -40,9 +39,6 @@ enum Verb {
         /// With optimisations
         #[arg(long)]
         release: bool,
-        /// Build it once more with what running beside real calls has shown (profile-guided; needs root): target/trained
-        #[arg(long, requires = "release")]
-        trained: bool,
     },
     /// Checks format, house rules and lints
     Lint,
@@ -102,8 +98,7 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
-        Verb::Build { trained: true, .. } => trained::build().map(drop),
-        Verb::Build { release, .. } => build(release),
+        Verb::Build { release } => build(release),
         Verb::Demo { policy } => demo::run_demo(policy),
         Verb::Bench { options } => bench::run_bench(options),
         Verb::Soak { options } => bench::soak::run_soak(options),

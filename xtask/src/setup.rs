@@ -15,8 +15,7 @@ use crate::{
 /// What compiles the eBPF programs: a compiler with a core for the target, and what bpf-linker is built against.
 const COMPILER_PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
 const LINKER_PACKAGES: &[&str] = &["gcc", "libc6-dev", "llvm-22-dev", "libpolly-22-dev"];
-/// Where Debian puts the LLVM that the linker is built with.
-pub(crate) const LLVM: &str = "/usr/lib/llvm-22";
+const LLVM: &str = "/usr/lib/llvm-22";
 
 /// What the tests, the demo and the bench run, and the command that shows each is there.
 const TEST_PROGRAMS: &[(&str, &str)] = &[

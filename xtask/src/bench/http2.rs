@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Bench, Watched, each, micros,
-    rig::{LOAD_CPU, Load, Running, Server, parse_h2load},
+    rig::{LOAD_CPU, Load, Running, parse_h2load},
     table::Row,
 };
 use crate::process::{find, read};
@@ -35,16 +35,6 @@ pub(crate) fn grpc_server(folder: &Path, port: u16) -> Result<Running> {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]).arg(nghttpd).args(["--no-tls", "--address=127.0.0.1", "--trailer=grpc-status: 0", "-d"]);
     Running::start(command.arg(root).arg(port.to_string()))
-}
-
-/// Streams of calls without and with gRPC, as many as are answered.
-///
-/// # Errors
-/// When h2load is missing or fails.
-pub(super) fn flat_out(folder: &Path, server: &Server, seconds: u32) -> Result<()> {
-    load(&format!("http://127.0.0.1:{}/items/42", server.http2_port), None, None, seconds)?;
-    let grpc = format!("http://127.0.0.1:{}/{SERVICE}/{METHOD}", server.grpc_port);
-    load(&grpc, Some(&folder.join(SENT)), None, seconds).map(drop)
 }
 
 type Pairs = Vec<((Load, f64), Watched)>;

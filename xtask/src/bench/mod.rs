@@ -13,7 +13,6 @@ mod rig;
 pub(crate) mod soak;
 mod table;
 mod tls;
-pub(crate) mod training;
 
 use std::{
     fs,
@@ -31,7 +30,7 @@ use self::{
 };
 use crate::{
     process::{is_root, print, root, say},
-    setup, test, trained,
+    setup, test,
 };
 
 /// What to measure.
@@ -55,9 +54,6 @@ pub(crate) struct Options {
     /// What tcpdump, tshark and others cost beside the auditor by each of its hooks, here and in a guest
     #[arg(long, conflicts_with_all = ["tls", "http2"])]
     others: bool,
-    /// Measure the build that is trained (`cargo xtask build --release --trained`)
-    #[arg(long, conflicts_with = "others")]
-    trained: bool,
     /// Leave out the criterion benches
     #[arg(long)]
     no_parts: bool,
@@ -78,11 +74,11 @@ pub(crate) fn run_bench(options: Options) -> Result<()> {
         bail!("live capture needs root: run `sudo -E cargo xtask bench`");
     }
     setup::test_programs()?;
-    let auditor = if options.trained { trained::build()? } else { test::auditor_or_build()? };
     if options.others {
-        return others::run_others(options, &auditor);
+        return others::run_others(options, &test::auditor_or_build()?);
     }
-    let rows = Bench::new(options, auditor)?.run()?;
+    test::build()?;
+    let rows = Bench::new(options)?.run()?;
     let parts = if options.no_parts { Vec::new() } else { criterion::measure()? };
     print(&table::text(&rows, &parts))?;
     if !options.no_write {
@@ -108,10 +104,10 @@ struct Watched {
 }
 
 impl Bench {
-    fn new(options: Options, auditor: PathBuf) -> Result<Self> {
+    fn new(options: Options) -> Result<Self> {
         let folder = root().join("target/bench");
         let server = Server::start(&folder)?;
-        Ok(Self { options, auditor, folder, server })
+        Ok(Self { options, auditor: test::auditor(), folder, server })
     }
 
     fn run(&self) -> Result<Vec<Row>> {

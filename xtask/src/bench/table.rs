@@ -144,9 +144,8 @@ pub(crate) fn replace_section(document: &str, [begin, end]: [&str; 2], section: 
 
 fn markdown(rows: &[Row], parts: &[Part], options: Options) -> Result<String> {
     let mut text = format!(
-        "\n{}; {}{} pairs of rounds of {} s.\n\n| what | median | quartiles | target |\n|---|---|---|---|\n",
+        "\n{}; {} pairs of rounds of {} s.\n\n| what | median | quartiles | target |\n|---|---|---|---|\n",
         machine()?,
-        if options.trained { "the trained build; " } else { "" },
         options.rounds,
         options.seconds
     );

@@ -148,7 +148,7 @@ fn clock_nanoseconds() -> f64 {
 }
 
 /// As many handshakes as one client makes one after the other, none resumed.
-pub(super) fn handshakes(port: u16, seconds: u32) -> Result<Load> {
+fn handshakes(port: u16, seconds: u32) -> Result<Load> {
     let (address, seconds) = (format!("127.0.0.1:{port}"), seconds.to_string());
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CPU, "openssl", "s_time", "-connect", &address, "-new", "-time", &seconds]);
