@@ -225,7 +225,7 @@ pub(crate) struct Load {
 /// # Errors
 /// When wrk is missing or fails.
 pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
-    wrk(&format!("http://127.0.0.1:{port}/items/42"), seconds)
+    wrk(&[], &format!("http://127.0.0.1:{port}/items/42"), seconds)
 }
 
 /// As many pages, each compressed when it is asked for: the server has work, and the load generator next to none.
@@ -233,7 +233,7 @@ pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
 /// # Errors
 /// As [`flat_out`].
 pub(crate) fn flat_out_pages(port: u16, seconds: u32) -> Result<Load> {
-    wrk_with(&["-H", "Accept-Encoding: gzip"], &format!("http://127.0.0.1:{port}/{PAGE}"), seconds)
+    wrk(&["-H", "Accept-Encoding: gzip"], &format!("http://127.0.0.1:{port}/{PAGE}"), seconds)
 }
 
 /// The same inside TLS.
@@ -241,14 +241,10 @@ pub(crate) fn flat_out_pages(port: u16, seconds: u32) -> Result<Load> {
 /// # Errors
 /// As [`flat_out`].
 pub(crate) fn flat_out_tls(port: u16, seconds: u32) -> Result<Load> {
-    wrk(&format!("https://127.0.0.1:{port}/items/42"), seconds)
+    wrk(&[], &format!("https://127.0.0.1:{port}/items/42"), seconds)
 }
 
-fn wrk(url: &str, seconds: u32) -> Result<Load> {
-    wrk_with(&[], url, seconds)
-}
-
-fn wrk_with(arguments: &[&str], url: &str, seconds: u32) -> Result<Load> {
+fn wrk(arguments: &[&str], url: &str, seconds: u32) -> Result<Load> {
     let duration = format!("-d{seconds}s");
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CPU, "wrk", "-t1", "-c32", &duration]).args(arguments).arg(url);

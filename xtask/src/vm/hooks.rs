@@ -286,6 +286,8 @@ mod tests {
         run.ways = vec![json!({"way": "splice", "path": "/way/splice", "made": true, "client": 4, "server": 5})];
         run.records = run.expected.clone();
         run.records.push(record.clone());
+        run.protocols = protocols::tests::calls();
+        run.records.extend(protocols::tests::records(&run.protocols));
         run
     }
 

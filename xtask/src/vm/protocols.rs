@@ -126,7 +126,7 @@ fn is_less(expected: &Value, record: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn call(column: &str) -> Value {
@@ -144,22 +144,26 @@ mod tests {
         record
     }
 
-    fn calls() -> Vec<Value> {
-        SAID_BY_ALL.iter().chain([&COPIED_IN_PART]).map(|column| call(column)).collect()
+    /// A call of each column.
+    pub(in crate::vm) fn calls() -> Vec<Value> {
+        // Columns of one length would find each other's records.
+        let told_apart = |(at, column): (i32, &&str)| {
+            let mut call = call(column);
+            call["find"]["source"]["port"] = json!(at);
+            call
+        };
+        (0..).zip(SAID_BY_ALL.iter().chain([&COPIED_IN_PART])).map(told_apart).collect()
+    }
+
+    /// What is said of such calls where all is right.
+    pub(in crate::vm) fn records(calls: &[Value]) -> Vec<Value> {
+        calls.iter().map(record).collect()
     }
 
     #[test]
     fn all_right_is_yes_in_every_column() {
         let calls = calls();
-        // Columns of one length would find each other's records.
-        let calls: Vec<Value> = (0..)
-            .zip(calls)
-            .map(|(at, mut call)| {
-                call["find"]["source"]["port"] = json!(at);
-                call
-            })
-            .collect();
-        let mut records: Vec<Value> = calls.iter().map(record).collect();
+        let mut records = records(&calls);
         let said = cells("cgroup", &calls, &records).expect("all is right");
         assert!(said.len() == calls.len() && said.iter().all(|(_, cell)| cell == "yes"), "{said:?}");
         let last = records.len() - 1;
