@@ -104,7 +104,7 @@ pub struct Socket {
     pub owner_tgid: u32,
     /// Network namespace inode.
     pub netns: u32,
-    /// 1 once the first packet has been seen.
+    /// 1 once the first packet has been seen, and what is kept of the socket for life is there: written last.
     pub seen: u32,
     /// 1 when it was seen from its first byte.
     pub fresh: u32,
@@ -205,7 +205,12 @@ pub fn known(skb: *mut __sk_buff) -> Option<(*mut bpf_sock, &'static mut Socket)
 /// The socket's memory, made when there is none; `None` when the kernel has no memory.
 #[inline(always)]
 pub fn socket_or_new(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
-    storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+    match storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) {
+        // Where both ends speak first, another CPU may make it at the same time: this one is then refused
+        // (`bpf_local_storage_alloc` in kernel/bpf/bpf_local_storage.c), and the other's is there.
+        None => socket(sk),
+        made => made,
+    }
 }
 
 #[inline(always)]

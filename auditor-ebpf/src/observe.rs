@@ -1,5 +1,7 @@
 //! The body of the packet hooks: what is wanted of a packet, if anything.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use auditor_abi::{
     counters,
     record::{
@@ -72,7 +74,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
             None => return count_loss(counters::LOST_SOCKET_STORAGE),
         },
     };
-    if socket.seen == 0 {
+    if get(&socket.seen) == 0 {
         first_sight(skb, sk, socket);
     }
     let (sniffed, behind) = sniffed(skb, &headers);
@@ -122,11 +124,12 @@ fn tell(
     (sniffed, behind): (u8, u32),
 ) {
     let half = usize::from(direction != EGRESS);
-    let before = socket.followed;
     let (class, wanted) =
         if sniffed == BARE { (sniff::NOTHING, 0) } else { decide(socket, half, sniffed, behind, headers) };
-    if socket.followed != before {
-        return go_on(skb, socket.followed, direction);
+    // It may have been recognised by the other direction's packet just now, on another CPU.
+    let followed = get(&socket.followed);
+    if followed == maps::TLS || followed == maps::HTTP2 {
+        return go_on(skb, followed, direction);
     }
     let spared = class == CLASS_REQUEST && direction == EGRESS && is_spared(socket);
     let (class, wanted) = if spared { (CLASS_CONTINUATION, 0) } else { (class, wanted) };
@@ -176,10 +179,9 @@ fn go_on(skb: *mut __sk_buff, followed: u32, direction: u8) {
     }
 }
 
-/// A socket's first packet with payload (or its end).
+/// A socket's first packet with payload (or its end). Two CPUs may be here at once, one for each direction: they write the same.
 #[inline(always)]
 fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
-    socket.seen = 1;
     owner::keep(sk, socket);
     // SAFETY: the context.
     unsafe {
@@ -193,9 +195,14 @@ fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
         // updated after the ingress hook has run (tcp_rcv_nxt_update, tcp_snd_una_update in net/ipv4/tcp_input.c).
         // SAFETY: not null.
         let (received, acknowledged) = unsafe { ((*tcp).bytes_received, (*tcp).bytes_acked) };
-        socket.fresh = u32::from(received == 0 && acknowledged <= 1);
+        if received == 0 && acknowledged <= 1 {
+            socket.fresh = 1;
+        }
     }
     owner::note_namespace(socket);
+    // Last, also for the compiler: who finds it written reads the rest.
+    compiler_fence(Ordering::Release);
+    set(&mut socket.seen, 1);
 }
 
 /// The class of a segment and how much of it is wanted; class `NOTHING` when none of it.

@@ -13,7 +13,7 @@ use auditor_abi::{
 };
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_RB_NO_WAKEUP,
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user},
 };
 
@@ -194,23 +194,15 @@ pub fn end(object: u64, library: u32, link_kind: u8) {
 /// The session's memory, made when there is none; made anew when the session at that address is another one.
 #[inline(always)]
 fn session(key: &SessionKey, carried: &Carried) -> Option<&'static mut Session> {
-    let link = &carried.link;
-    if let Some(session) = SESSIONS.get_ptr_mut(key) {
-        // SAFETY: the value lives as long as the program runs; plain integers, for which torn writes are harmless.
-        let session = unsafe { &mut *session };
-        let same = session.link[0] == link[0]
-            && session.link[1] == link[1]
-            && session.link[2] == link[2]
-            && session.link[3] == link[3];
-        // One that began without a socket stays so.
-        if same || (carried.link_kind == LINK_COOKIE && session.link[0] == 0) {
-            return Some(session);
-        }
+    if let Some(session) = known(key, carried) {
+        return Some(session);
     }
+    // What was followed of a session that had this place before.
+    let _ = STREAMS.remove(key);
     // SAFETY: no arguments.
     let born_ns = unsafe { bpf_ktime_get_ns() };
     let new = Session {
-        link: *link,
+        link: carried.link,
         born_ns,
         offset: [0; 2],
         budget: [0; 2],
@@ -220,9 +212,26 @@ fn session(key: &SessionKey, carried: &Carried) -> Option<&'static mut Session> 
         library: carried.library,
         padding: 0,
     };
-    SESSIONS.insert(key, &new, 0).ok()?;
-    // SAFETY: as above.
-    SESSIONS.get_ptr_mut(key).map(|session| unsafe { &mut *session })
+    // Another thread may begin it at the same time: one reads and one writes.
+    if SESSIONS.insert(key, &new, u64::from(BPF_NOEXIST)).is_err() && known(key, carried).is_none() {
+        SESSIONS.insert(key, &new, 0).ok()?;
+    }
+    known(key, carried)
+}
+
+/// The session, where there is one, and not another of before.
+#[inline(always)]
+fn known(key: &SessionKey, carried: &Carried) -> Option<&'static mut Session> {
+    let link = &carried.link;
+    let session = SESSIONS.get_ptr_mut(key)?;
+    // SAFETY: the value lives as long as the program runs; plain integers, for which torn writes are harmless.
+    let session = unsafe { &mut *session };
+    let same = session.link[0] == link[0]
+        && session.link[1] == link[1]
+        && session.link[2] == link[2]
+        && session.link[3] == link[3];
+    // One that began without a socket stays so.
+    (same || (carried.link_kind == LINK_COOKIE && session.link[0] == 0)).then_some(session)
 }
 
 /// The class of the first bytes.

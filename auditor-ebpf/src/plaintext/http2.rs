@@ -9,6 +9,7 @@ use auditor_abi::{
 };
 use aya_ebpf::{
     EbpfContext,
+    bindings::BPF_NOEXIST,
     helpers::generated::{bpf_get_current_pid_tgid, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
@@ -76,11 +77,11 @@ impl Bytes for Memory {
     }
 }
 
-/// The session carries HTTP/2 from here on.
+/// The session carries HTTP/2 from here on. Where another thread has begun to follow it, that stays.
 #[inline(always)]
 pub fn begin(key: &SessionKey, session: &mut Session) {
     session.http = HTTP2;
-    let _ = STREAMS.insert(key, &BEGINNING, 0);
+    let _ = STREAMS.insert(key, &BEGINNING, u64::from(BPF_NOEXIST));
 }
 
 /// Goes on with what was read or written in the program for HTTP/2; comes back only when that cannot be called. `offset`: bytes that

@@ -8,6 +8,8 @@ use auditor_abi::{
     },
 };
 
+use aya_ebpf::bindings::BPF_NOEXIST;
+
 use crate::{
     buffers::user,
     emit::{Transfer, emit},
@@ -82,7 +84,11 @@ fn copy(transfer: &Transfer<'_>, socket: &mut Socket, half: usize, class: u8, wa
 #[inline(always)]
 fn meet(sk: u64, ports: u32, read: u32) -> Option<&'static mut Socket> {
     let met = socket::met(sk, ports, read);
-    SOCKETS.insert(&sk, &met, 0).ok()?;
+    // Another thread may meet it at the same time, with what goes the other way. One that is known by then, and not this one, had the
+    // same address before.
+    if SOCKETS.insert(&sk, &met, u64::from(BPF_NOEXIST)).is_err() && known(sk, ports).is_none() {
+        SOCKETS.insert(&sk, &met, 0).ok()?;
+    }
     known(sk, ports)
 }
 

@@ -1,7 +1,10 @@
 //! A system call that ended: on which socket, and where its bytes are.
 
 use auditor_abi::syscalls::{LOST_CALL, LOST_SOCKET};
-use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_smp_processor_id};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_get_current_task, bpf_get_smp_processor_id},
+};
 
 use crate::{
     carry::{self, KIND_BYTES, KIND_END, KIND_LOST, KIND_NOTHING, KIND_PASSED},
@@ -192,21 +195,28 @@ fn server_socket(fd: u64) -> Option<Found> {
 /// The socket's memory, made when there is none; made anew when the socket at that address is another one.
 #[inline(always)]
 fn remembered(found: &Found, fresh: bool) -> Option<&'static mut Socket> {
-    let sk = found.descriptor.sk;
-    if let Some(socket) = UNIX_SOCKETS.get_ptr_mut(&sk) {
-        // SAFETY: the value lives as long as the program runs; plain integers, for which torn writes are harmless.
-        let socket = unsafe { &mut *socket };
-        if socket.inode == found.inode {
-            return Some(socket);
-        }
+    if let Some(socket) = known(found) {
+        return Some(socket);
     }
     // SAFETY: integers: zeroes make one.
     let mut new: Socket = unsafe { core::mem::zeroed() };
     new.inode = found.inode;
     new.fresh = u32::from(fresh);
     carry::note_path(found.address, &mut new);
+    let sk = found.descriptor.sk;
     peer::note(sk, &mut new);
-    UNIX_SOCKETS.insert(&sk, &new, 0).ok()?;
-    // SAFETY: as above.
-    UNIX_SOCKETS.get_ptr_mut(&sk).map(|socket| unsafe { &mut *socket })
+    // Another thread may meet it at the same time, with what goes the other way.
+    if UNIX_SOCKETS.insert(&sk, &new, u64::from(BPF_NOEXIST)).is_err() && known(found).is_none() {
+        UNIX_SOCKETS.insert(&sk, &new, 0).ok()?;
+    }
+    known(found)
+}
+
+/// The socket's memory, where there is one, and not another socket's of before.
+#[inline(always)]
+fn known(found: &Found) -> Option<&'static mut Socket> {
+    let socket = UNIX_SOCKETS.get_ptr_mut(&found.descriptor.sk)?;
+    // SAFETY: the value lives as long as the program runs; plain integers, for which torn writes are harmless.
+    let socket = unsafe { &mut *socket };
+    (socket.inode == found.inode).then_some(socket)
 }
