@@ -96,6 +96,19 @@ impl Namespace {
         }
     }
 
+    /// Moves the calling thread into this namespace; sockets that it makes belong there.
+    ///
+    /// # Errors
+    /// When that is not permitted.
+    pub fn enter_thread(&self) -> Result<()> {
+        // SAFETY: the descriptor is open.
+        let status = unsafe { libc::setns(self.file.as_raw_fd(), libc::CLONE_NEWNET) };
+        if status != 0 {
+            bail!("cannot enter the namespace {}: {}", self.name, std::io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
     /// Loads nftables rules in this namespace.
     ///
     /// # Errors
