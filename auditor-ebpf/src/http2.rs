@@ -63,16 +63,31 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     if length == 0 && !ends {
         return;
     }
-    // SAFETY: a context field, which the kernel clears before the first program of a packet runs.
-    let run = unsafe { core::ptr::read_volatile(&raw const (*skb).cb[0]) };
-    let place = Place { sequence: headers.sequence, length, fresh: socket.fresh != 0 && socket.http == 0, step: run };
-    let payload = Payload { skb, offset: headers.payload_offset };
-    let Found { from, length: here, more } = socket.halves[half].frames.step(&payload, &place, MOST);
-    if here == 0 && (more || !ends) {
-        return again_if(more, skb, direction, run);
+    let run = noted::<RUN>(skb);
+    let walk = &mut socket.halves[half];
+    if run == 0 && !walk.enter() {
+        note::<WHOLE>(skb, 1);
     }
+    let whole = noted::<WHOLE>(skb) != 0;
+    let Found { from, length: here, more } = if whole {
+        // Another packet is being followed: of this one all is wanted, and the frames are found again behind it.
+        let from = run.wrapping_mul(MOST).min(length);
+        Found { from, length: (length - from).min(MOST), more: length - from > MOST }
+    } else {
+        let place =
+            Place { sequence: headers.sequence, length, fresh: socket.fresh != 0 && socket.http == 0, step: run };
+        walk.frames.step(&Payload { skb, offset: headers.payload_offset }, &place, MOST)
+    };
     // Whoever reads takes a record with the end for the last of its segment.
     let last = !more && (here == 0 || from.wrapping_add(here) == length);
+    let nothing = here == 0 && (more || !ends);
+    let more = more || (!nothing && ends && !last);
+    if !more && !whole {
+        walk.leave();
+    }
+    if nothing {
+        return again_if(more, skb, direction, run);
+    }
     if !last {
         headers.flags &= !(FIN | RST);
     }
@@ -84,14 +99,32 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     headers.payload_length = if here > 0 { here } else { length.saturating_sub(from) };
     let class = if here > 0 { CLASS_HTTP2 } else { CLASS_END };
     emit(&Observed { skb, sk, headers: &headers, direction, class, thinned: None }, socket, here, 0);
-    again_if(more || (ends && !last), skb, direction, run);
+    again_if(more, skb, direction, run);
 }
 
 #[inline(always)]
 fn again_if(more: bool, skb: *mut __sk_buff, direction: u8, run: u32) {
     if more {
-        // SAFETY: a context field that programs may write.
-        unsafe { core::ptr::write_volatile(&raw mut (*skb).cb[0], run + 1) };
+        note::<RUN>(skb, run + 1);
         call(skb, direction);
     }
+}
+
+/// Runs with the packet before this one.
+const RUN: usize = 0;
+/// 1 when all of the packet is wanted.
+const WHOLE: usize = 1;
+
+/// What the run before noted with the packet.
+#[inline(always)]
+fn noted<const WHAT: usize>(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: a context field, which the kernel clears before the first program of a packet runs.
+    unsafe { core::ptr::read_volatile(&raw const (*skb).cb[WHAT]) }
+}
+
+/// Notes something with the packet for the next run.
+#[inline(always)]
+fn note<const WHAT: usize>(skb: *mut __sk_buff, value: u32) {
+    // SAFETY: a context field that programs may write.
+    unsafe { core::ptr::write_volatile(&raw mut (*skb).cb[WHAT], value) };
 }

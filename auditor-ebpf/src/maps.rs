@@ -1,6 +1,6 @@
 //! Maps, and what is remembered of a socket.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use auditor_abi::{
     counters,
@@ -133,8 +133,12 @@ pub struct Half {
     pub walk: Walk,
     /// How far the HTTP/2 frames have been followed.
     pub frames: Frames,
+    /// Packets that follow them at this moment: one, or some that find that they are not alone.
+    followers: u64,
+    /// Packets in a row that were not alone.
+    refused: u64,
     /// Room to the end of the line.
-    pub unused: [u64; 7],
+    pub unused: [u64; 5],
 }
 
 /// Bytes of a cache line.
@@ -179,6 +183,44 @@ pub struct Found {
     pub count: u32,
     /// Those headers, as words, which are copied as such.
     pub headers: [u64; TLS_HEADERS_OF_PACKET * size_of::<TlsHeader>() / 8],
+}
+
+/// Packets in a row that find another one at work, after which that one is taken for gone: a tail call of it failed.
+const REFUSALS: u64 = 64;
+
+impl Half {
+    /// Begins to follow the frames, for one packet; whether no other packet does. On loopback two of one direction may be here at
+    /// once, where their sender has moved to another CPU. Kernels before 5.12 have no atomic operation that tells the value before;
+    /// two that come at the same moment may both be refused.
+    #[inline(always)]
+    pub fn enter(&mut self) -> bool {
+        self.count(1);
+        // SAFETY: a field. Volatile: another CPU may have written it.
+        if unsafe { (&raw const self.followers).read_volatile() } == 1 {
+            self.refused = 0;
+            return true;
+        }
+        self.refused += 1;
+        if self.refused < REFUSALS {
+            self.count(u64::MAX);
+        } else {
+            self.followers = 0;
+            self.refused = 0;
+        }
+        false
+    }
+
+    /// Ends what [`Half::enter`] began.
+    #[inline(always)]
+    pub fn leave(&mut self) {
+        self.count(u64::MAX);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, by: u64) {
+        // SAFETY: a field, aligned.
+        unsafe { asm!("lock *(u64 *)({at} + 0) += {by}", at = in(reg) &raw mut self.followers, by = in(reg) by) };
+    }
 }
 
 impl Socket {
@@ -263,7 +305,7 @@ pub fn repeats(sk: *mut bpf_sock) -> Option<*mut Repeats> {
 pub fn count_passed_over() {
     if let Some(count) = PASSED_OVER.get_ptr_mut(0) {
         // SAFETY: a pointer into this CPU's slot, aligned. Atomic, because a softirq may interrupt, and the count is exact.
-        unsafe { core::arch::asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64) };
+        unsafe { asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64) };
     }
 }
 
