@@ -19,10 +19,11 @@ const DATA: u32 = 0;
 const PREFACE: u32 = 24;
 /// Frames that one step looks at.
 const FRAMES: u32 = 16;
-/// Steps for the same bytes in which payloads are left out: each takes one.
+/// Steps for the same bytes in which all those are left out: each takes one. Later more frames are walked in a step, and copied.
 const LEAVING: u32 = 14;
-/// Steps in which frames are looked at; what comes after the former is copied whole, so that the position stays known. The kernel allows
-/// 32 calls, and some are needed to copy what is left.
+/// Payloads of DATA from this length on are left out later, too: to copy them takes steps as well.
+const LARGE: u32 = 8192;
+/// Steps in which frames are looked at. The kernel allows 32 calls, and some are needed to copy what is left.
 const STEPS: u32 = 27;
 /// Payloads of DATA from this length on are left out. Shorter ones are cheaper to copy than to make a record more for.
 const SKIPPED: u32 = 256;
@@ -238,7 +239,7 @@ impl Frames {
             set(&mut self.held, 0);
             set(&mut self.next, after);
             set(&mut self.astray, 1);
-            let left_out = kind == DATA && payload >= SKIPPED && place.step < LEAVING;
+            let left_out = kind == DATA && payload >= if place.step < LEAVING { SKIPPED } else { LARGE };
             set(&mut self.wanted, u32::from(!left_out));
             if left_out {
                 return set(&mut self.open, 0);

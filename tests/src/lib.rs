@@ -12,6 +12,7 @@ pub mod credential;
 pub mod dnat;
 pub mod grpc;
 pub mod http1;
+pub mod http2;
 pub mod issuer;
 pub mod kernel;
 pub mod loopback;

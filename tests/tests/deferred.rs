@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use auditor_tests::{
     auditor::{Auditor, port},
+    http2::SETTINGS,
     oracle::AMPLE,
     process::{PATIENCE, Running, until},
     servers::{Place, nginx},
@@ -30,8 +31,7 @@ use serde_json::{Value, json};
 const CONNECTIONS: usize = 200;
 /// Calls on each.
 const CALLS: usize = 3;
-/// A kind of frame (RFC 9113 section 6.5), and its flag.
-const SETTINGS: u8 = 4;
+/// A flag of SETTINGS (RFC 9113 section 6.5).
 const ACK: u8 = 1;
 /// Another kind of frame (RFC 9113 section 6.8).
 const GOAWAY: u8 = 7;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Result;
 use auditor_tests::{
     auditor::{Auditor, Daemon, port},
+    http2::{HTTP, OK, POST, SETTINGS, request},
     oracle::AMPLE,
     process::PATIENCE,
 };
@@ -20,8 +21,6 @@ use auditor_wire::http2::{
 };
 use serde_json::Value;
 
-/// A kind of frame (RFC 9113 section 6.5).
-const SETTINGS: u8 = 4;
 /// Calls that are made, each with a body that is sent in one go; every other one has a credential.
 const CALLS: usize = 100;
 /// The shortest payload of DATA that is left out.
@@ -46,7 +45,7 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     loop {
         let (kind, flags, number) = next(&mut stream)?;
         if kind <= HEADERS && flags & END_STREAM != 0 {
-            stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &[0x88]))?;
+            stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &[OK]))?;
         }
     }
 }
@@ -67,17 +66,9 @@ fn has_credential(call: usize) -> bool {
     call % 2 == 1
 }
 
-/// A call's frames: a head, a body in pieces, and its end. All fields stand for themselves: no table is needed to read them.
+/// A call's frames: a head, a body in pieces, and its end.
 fn bytes(call: usize, pieces: usize) -> Vec<u8> {
-    let literal = |first: &[u8], value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [first, &[length], value.as_bytes()].concat()
-    };
-    let mut block = [vec![0x83, 0x86], literal(&[0x04], &path(call)), literal(&[0x01], "inside")].concat();
-    if has_credential(call) {
-        // The field's name is the 23rd of HPACK's own table.
-        block.extend(literal(&[0x0f, 0x08], "Bearer of-bounds"));
-    }
+    let block = request(POST, HTTP, &path(call), has_credential(call).then_some("Bearer of-bounds"));
     let stream = u32::try_from(2 * call + 1).expect("few calls");
     let mut bytes = frame(HEADERS, END_HEADERS, stream, &block);
     for _ in 0..pieces {

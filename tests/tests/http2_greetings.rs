@@ -10,6 +10,7 @@ use std::{
 use anyhow::Result;
 use auditor_tests::{
     auditor::{Auditor, port},
+    http2::{GET, HTTP, OK, SETTINGS, request},
     oracle::AMPLE,
     process::PATIENCE,
 };
@@ -21,19 +22,12 @@ use serde_json::Value;
 
 /// Connections, each with one call: of as many, some tens were once not seen whole.
 const CONNECTIONS: usize = 10_000;
-/// A kind of frame (RFC 9113 section 6.5).
-const SETTINGS: u8 = 4;
 /// Bytes of a frame's header.
 const HEADER: usize = 9;
 
-/// The head of a call without a credential, whose fields need no table.
+/// The head of a call without a credential.
 fn head(call: usize) -> Vec<u8> {
-    let literal = |index: u8, value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [&[index, length], value.as_bytes()].concat()
-    };
-    let block = [vec![0x82, 0x86], literal(0x04, &path(call)), literal(0x01, "inside")].concat();
-    frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)
+    frame(HEADERS, END_HEADERS | END_STREAM, 1, &request(GET, HTTP, &path(call), None))
 }
 
 fn path(call: usize) -> String {
@@ -52,7 +46,7 @@ fn server() -> Result<u16> {
     let serve = |mut stream: TcpStream| -> std::io::Result<()> {
         stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
         stream.read_exact(&mut vec![0; opening(0).len()])?;
-        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x88]))?;
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &[OK]))?;
         // Until the client ends it.
         stream.read_exact(&mut [0]).or(Ok(()))
     };

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use auditor_tests::{
     auditor::{Auditor, port},
+    http2::{HTTP, OK, POST, SETTINGS, request},
     namespace::Pair,
     oracle::AMPLE,
     process::PATIENCE,
@@ -21,8 +22,6 @@ use auditor_wire::http2::{
 };
 use serde_json::Value;
 
-/// A kind of frame (RFC 9113 section 6.5).
-const SETTINGS: u8 = 4;
 /// Calls over one connection; every other one has a credential.
 const CALLS: usize = 600;
 /// Payloads of DATA of a body: some frames begin where a packet does, most do not.
@@ -51,22 +50,15 @@ fn body(call: usize) -> Vec<u8> {
     data.chain(frame(DATA, END_STREAM, stream(call), &[])).collect()
 }
 
-/// A call's frames. All fields stand for themselves: no table is needed to read them.
-fn request(call: usize) -> Vec<u8> {
-    let literal = |first: &[u8], value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [first, &[length], value.as_bytes()].concat()
-    };
-    let mut block = [vec![0x83, 0x86], literal(&[0x04], &path(call)), literal(&[0x01], "inside")].concat();
-    if has_credential(call) {
-        // The field's name is the 23rd of HPACK's own table.
-        block.extend(literal(&[0x0f, 0x08], "Bearer of-losses"));
-    }
+/// A call's frames.
+fn whole(call: usize) -> Vec<u8> {
+    let credential = has_credential(call).then_some("Bearer of-losses");
+    let block = request(POST, HTTP, &path(call), credential);
     [frame(HEADERS, END_HEADERS, stream(call), &block), body(call)].concat()
 }
 
 fn response(call: usize) -> Vec<u8> {
-    [frame(HEADERS, END_HEADERS, stream(call), &[0x88]), body(call + 1)].concat()
+    [frame(HEADERS, END_HEADERS, stream(call), &[OK]), body(call + 1)].concat()
 }
 
 /// Takes calls of one connection and answers each once it is there.
@@ -75,10 +67,10 @@ fn serve(listener: &TcpListener) -> Result<()> {
     stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
     let mut taken = vec![0; PREFACE.len() + frame(SETTINGS, 0, 0, &[]).len()];
     for call in 0..CALLS {
-        taken.resize(taken.len().max(request(call).len()), 0);
+        taken.resize(taken.len().max(whole(call).len()), 0);
         let first = if call == 0 { PREFACE.len() + 9 } else { 0 };
         stream.read_exact(&mut taken[..first])?;
-        stream.read_exact(&mut taken[..request(call).len()])?;
+        stream.read_exact(&mut taken[..whole(call).len()])?;
         stream.write_all(&response(call))?;
     }
     // Until the client has read it all.
@@ -101,7 +93,7 @@ fn call(to: IpAddr) -> Result<()> {
         Ok(())
     });
     for call in 0..CALLS {
-        stream.write_all(&request(call))?;
+        stream.write_all(&whole(call))?;
         if call > 0 {
             answers.recv().context("an answer")?;
         }

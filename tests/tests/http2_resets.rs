@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use auditor_tests::{
     auditor::Daemon,
+    http2::{GET, HTTP, SETTINGS, request},
     process::{resident_kibibytes, until},
 };
 use auditor_wire::http2::{
@@ -22,8 +23,6 @@ const STREAMS: u32 = 200_000;
 const WARM_UP: u32 = 20_000;
 /// Those at a time, so that the ring loses none.
 const BATCH: u32 = 4_000;
-/// A kind of frame (RFC 9113 section 6.5).
-const SETTINGS: u8 = 4;
 /// What resident memory may grow by: less than a hundred bytes for each stream.
 const GROWTH_KIBIBYTES: u64 = 16 * 1024;
 
@@ -45,18 +44,9 @@ fn server() -> Result<u16> {
     Ok(port)
 }
 
-/// A GET without a credential: all of its fields stand in HPACK's own table, but its path and host.
-fn block() -> Vec<u8> {
-    let literal = |index: u8, value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [&[index, length], value.as_bytes()].concat()
-    };
-    [vec![0x82, 0x86], literal(0x04, "/reset"), literal(0x01, "inside")].concat()
-}
-
 /// Opens streams and resets them.
 fn reset(connection: &mut TcpStream, next: &mut u32, streams: u32) -> Result<()> {
-    let block = block();
+    let block = request(GET, HTTP, "/reset", None);
     let mut bytes = Vec::new();
     for _ in 0..streams {
         bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, *next, &block));

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Result, ensure};
 use auditor_tests::{
     auditor::{Auditor, Daemon, port},
+    http2::{GET, HTTPS, SETTINGS, request},
     oracle::AMPLE,
     process::{PATIENCE, Running, until},
     servers::interpreter,
@@ -30,8 +31,7 @@ use rustls::{
 };
 use serde_json::Value;
 
-/// Kinds of frames (RFC 9113 sections 6.5 and 6.7).
-const SETTINGS: u8 = 4;
+/// A kind of frame (RFC 9113 section 6.7).
 const PING: u8 = 6;
 /// Calls that are made, two in a write; every other one has a credential.
 const CALLS: usize = 40;
@@ -77,18 +77,10 @@ fn has_credential(call: usize) -> bool {
     call % 2 == 1
 }
 
-/// A call's head. All fields stand for themselves: no table is needed to read them.
+/// A call's head.
 fn head(call: usize) -> Vec<u8> {
-    let literal = |first: &[u8], value: &str| {
-        let length = u8::try_from(value.len()).expect("a short value");
-        [first, &[length], value.as_bytes()].concat()
-    };
-    let mut block =
-        [vec![0x82, 0x87], literal(&[0x04], &format!("/write/{call}")), literal(&[0x01], "inside")].concat();
-    if has_credential(call) {
-        // The field's name is the 23rd of HPACK's own table.
-        block.extend(literal(&[0x0f, 0x08], "Bearer of-bounds"));
-    }
+    let credential = has_credential(call).then_some("Bearer of-bounds");
+    let block = request(GET, HTTPS, &format!("/write/{call}"), credential);
     frame(HEADERS, END_HEADERS | END_STREAM, u32::try_from(2 * call + 1).expect("few calls"), &block)
 }
 

@@ -340,7 +340,8 @@ impl Multiplex {
 
     /// A response to a request that was not seen; whether it may have been missed, or may still come.
     fn unasked(&mut self, stream: u32, time: Timestamp, views: &mut Vec<View>) -> bool {
-        let missed = self.missed.filter(|(from, to, _)| (*from..*to).contains(&stream)).map(|(.., reason)| reason);
+        let range = self.missed.filter(|(from, to, _)| (*from..*to).contains(&stream));
+        let missed = range.map(|(.., reason)| reason);
         // What is answered was asked; what is not asked any more was answered before, or given up.
         if missed.is_none() && stream <= self.highest {
             return false;
@@ -361,7 +362,8 @@ impl Multiplex {
             lone: None,
         });
         let before = self.highest;
-        let early = missed.is_none();
+        // Where no request came since some were missed, this one may wait behind what was missed.
+        let early = range.is_none_or(|(_, to, _)| to == u32::MAX);
         self.wait(stream, Waiting { early, ..Waiting::new(view, true) });
         self.highest = before;
         self.early += usize::from(early);

@@ -52,6 +52,25 @@ fn an_answer_that_overtakes_its_request_is_the_answer_to_it() {
     assert_eq!(told(&packets), ["Destination GET h /a -> 404", "Destination GET h /b -> 200"]);
 }
 
+/// What was lost may have held requests, so long as none came since; this one only waits behind it.
+#[test]
+fn behind_a_loss_an_answer_that_overtakes_its_request_is_the_answer_to_it() {
+    let mut talk = only_server();
+    let mut packets = talk.by_client([preface(), get(1, "/a")].concat());
+    packets.extend(talk.by_server(status(1, "200")));
+    talk.skip(true, 50);
+    packets.extend(talk.by_client(frame(6, 0, 0, &[0; 8])).into_iter().map(Packet::lost_before));
+    let whole = |stream, code| frame(frame::HEADERS, 5, stream, &block(&[(":status", code)]));
+    packets.extend(late(&mut talk, &get(5, "/c"), &[whole(3, "401"), whole(5, "200")].concat()));
+    packets.extend(talk.close());
+    let mut told = told(&packets);
+    told.sort();
+    assert_eq!(
+        told,
+        ["? -> 401 (gap)", "GET h /a -> 200", "GET h /c -> 200"].map(|line| format!("Destination {line}"))
+    );
+}
+
 /// The status of gRPC may have come with it, or comes behind.
 #[test]
 fn a_grpc_call_keeps_the_status_that_came_early() {
