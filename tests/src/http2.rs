@@ -21,9 +21,9 @@ pub const OK: u8 = 0x88;
 pub fn request(method: u8, scheme: u8, path: &str, authorization: Option<&str>) -> Vec<u8> {
     let mut block = vec![method, scheme];
     let mut literal = |name: &[u8], value: &str| {
-        assert!(value.len() < 0x7f, "{value} is too long");
+        let length = u8::try_from(value.len()).ok().filter(|length| *length < 0x7f);
         block.extend(name);
-        block.push(value.len() as u8);
+        block.push(length.unwrap_or_else(|| panic!("{value} is too long")));
         block.extend(value.as_bytes());
     };
     // Names by their place in HPACK's own table: `:path`, `:authority`, `authorization`.
