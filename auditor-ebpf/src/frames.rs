@@ -188,7 +188,8 @@ impl Frames {
     fn stride(&mut self, bytes: &impl Bytes, place: &Place) -> Option<u32> {
         let (first, second) = (get(&self.header[0]), get(&self.header[1]));
         let length = HEADER + (u32::from_be(first) >> 8);
-        if first >> 24 != DATA || length < SKIPPED {
+        // A header of which a part was seen stands where the last one did.
+        if get(&self.held) != 0 || first >> 24 != DATA || length < SKIPPED {
             return None;
         }
         let ahead = place.sequence.wrapping_sub(get(&self.next));
@@ -196,8 +197,7 @@ impl Frames {
         if at + HEADER > place.length {
             return None;
         }
-        set(&mut self.held, 0);
-        // SAFETY: 8 bytes at the ninth of 32.
+        // SAFETY: 8 bytes at the 17th of 32.
         let copied = unsafe { bytes.copy(at, (&raw mut self.header).cast::<u8>().add(16), 8) };
         // Length, type and flags; streams have small numbers.
         let same = get(&self.header[4]) == first && (get(&self.header[5]) ^ second) as u8 == 0;
