@@ -18,7 +18,9 @@ pub struct Limits {
     /// How long segments of a capture file wait for an earlier one, in traffic time. Longer than TCP's first retransmission
     /// timeouts.
     pub reorder_wait: Duration,
-    /// How long segments from the kernel wait for an earlier one, in traffic time.
+    /// How long segments from the kernel wait for an earlier one, in traffic time: longer than TCP takes to send a segment for the
+    /// fourth time, 200, 400 and 800 ms after the one before (RFC 6298 section 5.5; `TCP_RTO_MIN`, include/net/tcp.h). What the
+    /// kernel programs lost themselves is not waited for.
     pub live_reorder_wait: Duration,
     /// Requests without response on one connection.
     pub pipelined: usize,
@@ -45,7 +47,7 @@ impl Default for Limits {
             reorder_bytes: 256 << 10,
             reorder_segments: 256,
             reorder_wait: Duration::from_secs(3),
-            live_reorder_wait: Duration::from_millis(500),
+            live_reorder_wait: Duration::from_millis(1500),
             pipelined: 1024,
             idle: Duration::from_secs(15 * 60),
             twin_wait: Duration::from_millis(200),

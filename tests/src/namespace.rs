@@ -1,7 +1,7 @@
 //! Two network namespaces joined by a veth pair; gone when dropped.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
@@ -19,6 +19,9 @@ use crate::{process::output, tools::program};
 
 /// A service's address, which only a DNAT rule of the client's namespace leads anywhere. No link has 10.236 or above.
 pub const SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 250, 0, 10));
+
+/// Bytes of the longest packet without payload: an IPv6 header, and TCP's with all options.
+const LONGEST_BARE: u32 = 40 + 60;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -109,6 +112,16 @@ impl Namespace {
         Ok(())
     }
 
+    /// Loses one of so many packets that come in, at random; not those of connections that begin or end, or only acknowledge.
+    ///
+    /// # Errors
+    /// When nft refuses that.
+    pub fn lose(&self, one_of: u32) -> Result<()> {
+        let chain = "type filter hook input priority 0; policy accept;";
+        let rule = format!("meta length > {LONGEST_BARE} numgen random mod {one_of} 0 drop");
+        self.nft(&format!("table inet losses {{\nchain input {{\n{chain}\n{rule}\n}}\n}}"))
+    }
+
     /// Loads nftables rules in this namespace.
     ///
     /// # Errors
@@ -152,6 +165,18 @@ impl Pair {
         client.ip(&["route", "add", &SERVICE.to_string(), "via", &v4.to_string()])?;
         Ok(Self { client, server, addresses: [v4.into(), v6.into()], _guard: guard })
     }
+}
+
+/// How many TCP segments were sent again by whoever is in the calling thread's namespace.
+///
+/// # Errors
+/// When `/proc` does not tell.
+pub fn resent() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp").context("cannot read the namespace's counters")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
+    let found = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "RetransSegs");
+    Ok(found.context("no RetransSegs")?.1.parse()?)
 }
 
 fn ip(words: &[&str]) -> Result<String> {

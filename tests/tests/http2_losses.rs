@@ -26,7 +26,7 @@ use serde_json::Value;
 const CALLS: usize = 600;
 /// Payloads of DATA of a body: some frames begin where a packet does, most do not.
 const PIECES: [&[usize]; 4] = [&[16_384; 12], &[500; 40], &[16_000, 300, 7000], &[16_384, 9]];
-/// Of so many packets with payload one is lost, each way.
+/// Of so many packets one is lost, each way.
 const LOST_OF: u32 = 40;
 
 /// A port for the server, in a namespace of its own.
@@ -120,9 +120,7 @@ fn every_call_is_judged_where_packets_of_bodies_are_lost() {
     let directory = tempfile::tempdir().unwrap();
     let pair = Pair::create().unwrap();
     for namespace in [&pair.client, &pair.server] {
-        let rule = format!("meta length > 200 numgen random mod {LOST_OF} 0 drop");
-        let chain = "type filter hook input priority 0; policy accept;";
-        namespace.nft(&format!("table inet losses {{\nchain input {{ {chain}\n{rule}\n}}\n}}")).unwrap();
+        namespace.lose(LOST_OF).unwrap();
     }
     let mut auditor = Auditor::watch(directory.path(), &["--ring-bytes", AMPLE]).unwrap();
     thread::scope(|scope| {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use auditor_tests::tls::{
     certificates::ClientCertificate,
     clients::ClientKind,
-    oracle::{judge, observe, observe_starved},
+    oracle::{Lost, judge, observe},
     plan::{Planned, matrix, planned},
     rig::Rig,
     servers::{Endpoint, Mode, ServerKind, Version},
@@ -34,7 +34,7 @@ fn both_ends_say_of_every_connection_what_the_plan_says() {
 fn every_connection_is_judged_once_and_right() {
     let planned = matrix(&ClientKind::ALL, &ServerKind::ALL);
     let mut rig = rig(&ServerKind::ALL, &ClientKind::ALL).unwrap();
-    let observed = observe(&mut rig, &planned).unwrap();
+    let observed = observe(&mut rig, &planned, Lost::Nothing).unwrap();
     let comparison = judge(&rig, &planned, &observed).unwrap();
     assert!(comparison.false_mutual.is_empty(), "called mutual TLS and are not, printed above");
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
@@ -45,7 +45,7 @@ fn nothing_false_is_said_of_connections_while_records_are_lost() {
     let clients = [ClientKind::Go, ClientKind::Node, ClientKind::Java];
     let planned = matrix(&clients, &ServerKind::ALL);
     let mut rig = rig(&ServerKind::ALL, &clients).unwrap();
-    let observed = observe_starved(&mut rig, &planned).unwrap();
+    let observed = observe(&mut rig, &planned, Lost::Records).unwrap();
     let comparison = judge(&rig, &planned, &observed).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
     assert!(comparison.left_open() > 0, "nothing was lost with the smallest ring: the test tests nothing");
@@ -56,7 +56,7 @@ fn said(client: ClientKind, certificate: ClientCertificate, resumes: bool) -> Re
     let mut rig = rig(&[ServerKind::Nginx], &[client])?;
     let endpoints = VERSIONS.map(|version| Endpoint { mode: Mode::Required, version });
     let planned = planned(client, ServerKind::Nginx, &endpoints, certificate, resumes);
-    let observed = observe(&mut rig, &planned)?;
+    let observed = observe(&mut rig, &planned, Lost::Nothing)?;
     let wanted = planned.into_iter().filter(|planned| planned.resumes == resumes);
     wanted.map(|planned| Ok((planned.clone(), observed.record(&planned)?.clone()))).collect()
 }

@@ -414,12 +414,13 @@ impl Connection {
     }
 
     fn lost(&mut self, reason: UnknownReason, direction: Direction, views: &mut Vec<View>) {
+        let time = self.streams[index(direction)].read;
         if let Some(multiplex) = &mut self.multiplex {
-            return multiplex.miss(direction);
+            return multiplex.miss(direction, time);
         }
         self.streams[index(direction)].astray = true;
         let requests = self.who.client != Some(opposite(direction));
-        self.pairing.lost((reason, self.streams[index(direction)].read), requests, &mut exchanges(views));
+        self.pairing.lost((reason, time), requests, &mut exchanges(views));
     }
 
     /// A response came: when no request is known, the request's bytes that are there will not become more.

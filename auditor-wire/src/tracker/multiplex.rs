@@ -40,6 +40,8 @@ pub(crate) struct Multiplex {
     highest: u32,
     /// Streams whose requests may have been missed, from the first to the one before the second, and why.
     missed: Option<(u32, u32, UnknownReason)>,
+    /// When it showed last that responses may have been missed.
+    responses_missed: Option<Timestamp>,
     /// A head was seen.
     certain: bool,
     /// Frames may have been missed.
@@ -91,6 +93,7 @@ impl Multiplex {
             bytes: 0,
             highest: 0,
             missed: None,
+            responses_missed: None,
             certain: false,
             lost: false,
             calls: false,
@@ -165,8 +168,8 @@ impl Multiplex {
         }
     }
 
-    /// Frames of a direction may have been missed.
-    pub(crate) fn miss(&mut self, direction: Direction) {
+    /// Frames of a direction may have been missed, as showed at `time`.
+    pub(crate) fn miss(&mut self, direction: Direction, time: Timestamp) {
         self.lost = true;
         if self.client != Some(opposite(direction)) {
             // Where no request was seen since the last time, what was missed then was missed first.
@@ -175,6 +178,7 @@ impl Multiplex {
         }
         if self.client != Some(direction) {
             self.waiting.values_mut().for_each(|waiting| waiting.missed = true);
+            self.responses_missed = self.responses_missed.max(Some(time));
         }
     }
 
@@ -208,7 +212,7 @@ impl Multiplex {
                 }
             }
             What::Reset => self.finish(stream, None, None, around.views),
-            What::Lost => self.miss(direction),
+            What::Lost => self.miss(direction, time),
             What::End => {}
         }
     }
@@ -251,7 +255,9 @@ impl Multiplex {
         self.give_up_early(stream, around.views);
         let early = self.remove(stream);
         self.make_room(around.views);
-        self.wait(stream, Waiting::new(view, grpc));
+        // It may have waited for an earlier segment while its response was missed.
+        let missed = self.responses_missed.is_some_and(|since| time <= since);
+        self.wait(stream, Waiting { missed, ..Waiting::new(view, grpc) });
         if let Some(early) = early {
             self.answer(stream, early, around.views);
         }
@@ -271,6 +277,7 @@ impl Multiplex {
         let Some(waiting) = self.waiting.get_mut(&stream) else { return };
         let grpc = waiting.grpc;
         waiting.response = early.response;
+        waiting.missed = early.missed;
         self.bytes += waiting.count_response();
         match early.over {
             Some((code, unknown)) => self.tell(stream, code, unknown, views),

@@ -71,6 +71,27 @@ fn behind_a_loss_an_answer_that_overtakes_its_request_is_the_answer_to_it() {
     );
 }
 
+/// It waited behind a loss while the response was lost, too: that it is not there does not say that none came.
+#[test]
+fn a_request_that_is_read_late_may_have_been_answered() {
+    let mut talk = only_server();
+    let mut packets = talk.by_client([preface(), get(1, "/a")].concat());
+    packets.extend(talk.by_server(status(1, "200")));
+    talk.skip(true, 50);
+    packets.extend(talk.by_client(get(3, "/b")));
+    talk.skip(false, 30);
+    packets.extend(talk.by_server(frame(6, 1, 0, &[0; 8])).into_iter().map(Packet::lost_before));
+    let limits = Limits::default();
+    talk.time += u64::try_from(limits.live_reorder_wait.as_nanos()).expect("a short time");
+    packets.extend(talk.by_client(get(5, "/c")));
+    packets.extend(talk.close());
+    let told = told(&packets);
+    assert_eq!(
+        told,
+        ["GET h /a -> 200", "GET h /b -> none (gap)", "GET h /c -> none"].map(|line| format!("Destination {line}"))
+    );
+}
+
 /// The status of gRPC may have come with it, or comes behind.
 #[test]
 fn a_grpc_call_keeps_the_status_that_came_early() {

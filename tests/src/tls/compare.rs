@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::tls::{
     clients::{ClientKind, Seen},
     expected::Expected,
-    oracle::Observed,
+    oracle::{Lost, Observed},
     plan::{Outcome, Planned},
     rig::Rig,
     servers::ServerKind,
@@ -32,8 +32,8 @@ pub struct Comparison {
     pub false_mutual: Vec<String>,
     /// Everything that is not as it should be, with what was expected and what came.
     pub differences: Vec<String>,
-    /// Losses were made: records may be missing, and may say less.
-    starved: bool,
+    /// What was lost: records may say less, or be missing.
+    lost: Lost,
 }
 
 impl Comparison {
@@ -42,7 +42,7 @@ impl Comparison {
     /// # Errors
     /// When a connection was not made, or a server ended.
     pub fn new(rig: &Rig, planned: &[Planned], observed: &Observed) -> Result<Self> {
-        let mut comparison = Self { starved: observed.starved, ..Self::default() };
+        let mut comparison = Self { lost: observed.lost, ..Self::default() };
         for planned in planned {
             comparison.one(rig, planned, observed.seen(planned)?, observed.records(planned))?;
         }
@@ -61,19 +61,20 @@ impl Comparison {
             self.false_mutual.push(format!("{planned}{}", shown(came)));
         }
         let expected = Expected::of(planned, came.first().unwrap_or(&Value::Null));
-        let expected = if self.starved { expected.or_open() } else { expected };
+        let expected = if self.lost == Lost::Nothing { expected } else { expected.or_open() };
+        let starved = self.lost == Lost::Records;
         let complaint = match came {
-            [] if self.starved => String::new(),
+            [] if starved => String::new(),
             [] => "no record".to_owned(),
             // What names the processes may be lost, too.
-            [record] if self.starved => expected.mismatches(record).join("; "),
+            [record] if starved => expected.mismatches(record).join("; "),
             [record] => {
                 let mut wrong = expected.mismatches(record);
                 wrong.extend(processes(rig, planned, seen, record)?);
                 wrong.join("; ")
             }
             // So may what tells that the views of both ends are one.
-            several if self.starved => {
+            several if starved => {
                 several.iter().flat_map(|record| expected.mismatches(record)).collect::<Vec<_>>().join("; ")
             }
             several => format!("{} records", several.len()),

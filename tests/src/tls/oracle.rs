@@ -37,8 +37,20 @@ pub struct Observed {
     pub invented: Vec<Value>,
     /// What the auditor wrote to standard error.
     pub log: String,
-    /// Losses were made.
-    pub starved: bool,
+    /// What was lost.
+    pub lost: Lost,
+}
+
+/// What is lost in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lost {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Packets, in the network, which are sent again: less may be known.
+    Packets,
+    /// Records, too, of an auditor that is stopped most of the time, and loses what does not fit into a small ring meanwhile.
+    Records,
 }
 
 impl Observed {
@@ -72,19 +84,9 @@ impl Observed {
 ///
 /// # Errors
 /// When the rig or the auditor fails.
-pub fn observe(rig: &mut Rig, planned: &[Planned]) -> Result<Observed> {
-    watch(rig, planned, AMPLE, false)
-}
-
-/// The same with an auditor that is stopped most of the time, and loses what does not fit into a small ring meanwhile.
-///
-/// # Errors
-/// As [`observe`].
-pub fn observe_starved(rig: &mut Rig, planned: &[Planned]) -> Result<Observed> {
-    watch(rig, planned, "256KiB", true)
-}
-
-fn watch(rig: &mut Rig, planned: &[Planned], ring: &str, starved: bool) -> Result<Observed> {
+pub fn observe(rig: &mut Rig, planned: &[Planned], lost: Lost) -> Result<Observed> {
+    let starved = lost == Lost::Records;
+    let ring = if starved { "256KiB" } else { AMPLE };
     let trusted = rig.directory().join(AUTHORITY).display().to_string();
     let mut auditor = Auditor::watch(rig.directory(), &["--ring-bytes", ring, "--trust-bundle", &trusted])?;
     let seen = if starved { starving(auditor.pid(), || rig.run(planned))? } else { rig.run(planned)? };
@@ -114,7 +116,7 @@ fn watch(rig: &mut Rig, planned: &[Planned], ring: &str, starved: bool) -> Resul
             None => invented.push(record),
         }
     }
-    Ok(Observed { seen, records, invented, log: finished.log, starved })
+    Ok(Observed { seen, records, invented, log: finished.log, lost })
 }
 
 /// Does `work` while a process is stopped nine tenths of the time.

@@ -1,0 +1,70 @@
+//! A network that loses packets: what is sent again comes late, out of order, or cut in another way. No call may be missed for that, and
+//! nothing false be said.
+
+use std::{net::IpAddr, path::Path};
+
+use anyhow::Result;
+use auditor_tests::{
+    clients::ClientKind,
+    namespace::{Pair, resent},
+    oracle::{AMPLE, judge},
+    plan::Planner,
+    rig::{BACKEND, Rig},
+    servers::ServerKind,
+    tls,
+};
+
+/// Of so many packets one is lost.
+const LOST_OF: u32 = 40;
+/// Of a hundred connections so many may be left open: who refuses one may send that only after it was told of.
+const OPEN_PERCENT: usize = 2;
+
+/// Moves the test, and all it starts, to a namespace whose loopback loses packets.
+fn lose_packets() -> Result<Pair> {
+    let pair = Pair::create()?;
+    pair.client.lose(LOST_OF)?;
+    pair.client.enter_thread()?;
+    Ok(pair)
+}
+
+#[test]
+fn every_call_is_judged_once_and_right_where_packets_are_lost() {
+    let _lossy = lose_packets().unwrap();
+    let addresses: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    let client = Path::new(env!("CARGO_BIN_EXE_oracle-client"));
+    let mut rig = Rig::start(&ServerKind::ALL, &ClientKind::ALL, &addresses, None, client).unwrap();
+    let mut planner = Planner::new(BACKEND);
+    for server in rig.servers() {
+        for client in ClientKind::ALL {
+            for target in server.sockets() {
+                planner.mix(client, server.kind(), *target, 2, 18);
+            }
+        }
+        planner.splits(ClientKind::Rust, server.kind(), server.sockets()[0]);
+    }
+    let comparison = judge(&mut rig, &[], &planner.planned(), AMPLE).unwrap();
+    assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
+    assert!(resent().unwrap() > 0, "nothing was lost: the test tests nothing");
+}
+
+#[test]
+fn nothing_false_is_said_of_tls_connections_where_packets_are_lost() {
+    use tls::{
+        clients::ClientKind,
+        oracle::{self, Lost},
+        plan::matrix,
+        rig::Rig,
+        servers::ServerKind,
+    };
+
+    let _lossy = lose_packets().unwrap();
+    let planned = matrix(&ClientKind::ALL, &ServerKind::ALL);
+    let rust = Path::new(env!("CARGO_BIN_EXE_oracle-tls"));
+    let mut rig = Rig::start(&ServerKind::ALL, &ClientKind::ALL, rust).unwrap();
+    let observed = oracle::observe(&mut rig, &planned, Lost::Packets).unwrap();
+    let comparison = oracle::judge(&rig, &planned, &observed).unwrap();
+    assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
+    let open = comparison.left_open();
+    assert!(open * 100 <= planned.len() * OPEN_PERCENT, "{open} of {} connections were left open", planned.len());
+    assert!(resent().unwrap() > 0, "nothing was lost: the test tests nothing");
+}
