@@ -78,6 +78,9 @@ pub const CLASS_OTHER: u8 = 7;
 /// Headers of TLS records beyond the bytes that are copied: the payload is [`TlsHeader`]s, in order; there may be none, when the
 /// record is there for its marks.
 pub const CLASS_TLS_HEADERS: u8 = 8;
+/// Bytes behind the first one of a direction, which has not come: what stands before them was lost on the way, and is sent again. Only
+/// where the connection was seen from its begin ([`MARK_FRESH`]).
+pub const CLASS_AHEAD: u8 = 9;
 
 /// [`RecordHeader::marks`]: both directions of the connection were seen from their first byte.
 pub const MARK_FRESH: u8 = 1;

@@ -129,6 +129,12 @@ pub struct Half {
     pub misses: u32,
     /// Heads of requests that went out.
     pub requests: u32,
+    /// Sequence number of the first byte, where it is known before that comes.
+    pub first: u32,
+    /// Bytes that may still be copied of what comes before it; 0 where it is not known.
+    pub ahead: u32,
+    /// 1 once it has come.
+    pub begun: u32,
     /// How far the TLS records have been followed.
     pub walk: Walk,
     /// How far the HTTP/2 frames have been followed.
@@ -138,7 +144,7 @@ pub struct Half {
     /// Packets in a row that were not alone.
     refused: u64,
     /// Room to the end of the line.
-    pub unused: [u64; 5],
+    pub unused: [u64; 3],
 }
 
 /// Bytes of a cache line.
@@ -189,6 +195,12 @@ pub struct Found {
 const REFUSALS: u64 = 64;
 
 impl Half {
+    /// Whether its first byte is still to come, and known.
+    #[inline(always)]
+    pub fn awaits_first(&self) -> bool {
+        self.ahead != 0 && self.begun == 0
+    }
+
     /// Begins to follow the frames, for one packet; whether no other packet does. On loopback two of one direction may be here at
     /// once, where their sender has moved to another CPU. Kernels before 5.12 have no atomic operation that tells the value before;
     /// two that come at the same moment may both be refused.

@@ -5,8 +5,8 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use auditor_abi::{
     counters,
     record::{
-        CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT, CLASS_TLS,
-        EGRESS,
+        CLASS_AHEAD, CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE,
+        CLASS_SHORT, CLASS_TLS, EGRESS, INGRESS, PAYLOAD_MAX,
     },
 };
 use aya_ebpf::{
@@ -17,7 +17,7 @@ use aya_ebpf::{
 use crate::{
     emit::{Observed, Thinned, emit},
     globals, http2,
-    maps::{self, Socket, count_loss},
+    maps::{self, Half, Socket, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},
     sniff, thin, tls,
@@ -34,6 +34,8 @@ const SPARED_FROM: u32 = 16;
 const SWITCHED: u32 = 2;
 /// In the place of a class: of the payload, if there is any, nothing is wanted.
 const BARE: u8 = 0xf0;
+/// Bytes copied of what comes before the first byte of a direction: what a peer sends before it hears of a loss.
+const AHEAD: u32 = 64 * 1024;
 /// Bytes copied of a TLS connection that was met in its middle: a record header.
 const TLS_MIDDLE: u32 = 5;
 
@@ -50,7 +52,9 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let known = maps::socket(sk);
     match &known {
         Some(socket) if socket.quiet[half] != 0 && !tls::lingers(socket, half) => return,
-        Some(socket) if socket.followed != 0 => return go_on(skb, socket.followed, direction),
+        Some(socket) if socket.followed != 0 && !socket.halves[half].awaits_first() => {
+            return go_on(skb, socket.followed, direction);
+        }
         Some(_) => {}
         None if packet::is_tcp_socket(sk) => {}
         None => return,
@@ -77,7 +81,13 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if get(&socket.seen) == 0 {
         first_sight(skb, sk, socket);
     }
-    let (sniffed, behind) = sniffed(skb, &headers);
+    let (sniffed, behind) = if is_ahead(&mut socket.halves[half], &headers) {
+        (CLASS_AHEAD, 0)
+    } else if socket.followed != 0 {
+        return go_on(skb, socket.followed, direction);
+    } else {
+        sniffed(skb, &headers)
+    };
     if sniffed == CLASS_REQUEST && globals::load(&globals::SAMPLES) != 0 && maps::sampling().0 > 1 {
         socket.followed = maps::THIN;
         return thin::call(skb, direction);
@@ -104,6 +114,20 @@ pub fn copy(skb: *mut __sk_buff, direction: u8) {
     tell(skb, sk, socket, &headers, (direction, Some(&thinned)), sniffed);
 }
 
+/// Whether a packet stands behind the first byte of its direction, which has not come: it was lost on the way. What follows it is not
+/// what it looks like, and there is no other way to have it once that is known.
+#[inline(always)]
+fn is_ahead(half: &mut Half, headers: &Headers) -> bool {
+    if !half.awaits_first() || headers.payload_length == 0 {
+        return false;
+    }
+    let ahead = (headers.sequence.wrapping_sub(half.first) as i32) > 0;
+    if !ahead {
+        half.begun = 1;
+    }
+    ahead
+}
+
 /// The class of a segment by its first bytes, and the four bytes behind the eighth.
 #[inline(always)]
 fn sniffed(skb: *mut __sk_buff, headers: &Headers) -> (u8, u32) {
@@ -128,7 +152,7 @@ fn tell(
         if sniffed == BARE { (sniff::NOTHING, 0) } else { decide(socket, half, sniffed, behind, headers) };
     // It may have been recognised by the other direction's packet just now, on another CPU.
     let followed = get(&socket.followed);
-    if followed == maps::TLS || followed == maps::HTTP2 {
+    if class != CLASS_AHEAD && (followed == maps::TLS || followed == maps::HTTP2) {
         return go_on(skb, followed, direction);
     }
     let spared = class == CLASS_REQUEST && direction == EGRESS && is_spared(socket);
@@ -194,9 +218,15 @@ fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
         // Nothing received and nothing but the SYN acknowledged: no byte has passed before this packet. The counters are
         // updated after the ingress hook has run (tcp_rcv_nxt_update, tcp_snd_una_update in net/ipv4/tcp_input.c).
         // SAFETY: not null.
-        let (received, acknowledged) = unsafe { ((*tcp).bytes_received, (*tcp).bytes_acked) };
+        let next = unsafe { (&raw const (*tcp).rcv_nxt).read_volatile() };
+        // After that: it is counted up first, and as long as it is 0 the other is of the first byte.
+        // SAFETY: not null.
+        let (received, acknowledged) =
+            unsafe { ((&raw const (*tcp).bytes_received).read_volatile(), (*tcp).bytes_acked) };
         if received == 0 && acknowledged <= 1 {
             socket.fresh = 1;
+            let ingress = &mut socket.halves[usize::from(INGRESS)];
+            (ingress.first, ingress.ahead) = (next, AHEAD);
         }
     }
     owner::note_namespace(socket);
@@ -210,6 +240,11 @@ fn first_sight(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
 fn decide(socket: &mut Socket, half: usize, sniffed: u8, behind: u32, headers: &Headers) -> (u8, u32) {
     let length = headers.payload_length;
     match sniffed {
+        CLASS_AHEAD => {
+            let ahead = &mut socket.halves[half].ahead;
+            *ahead = ahead.saturating_sub(length);
+            (CLASS_AHEAD, length.min(PAYLOAD_MAX as u32 - 1))
+        }
         CLASS_REQUEST | CLASS_RESPONSE | CLASS_SHORT => {
             let budget = if sniffed == CLASS_RESPONSE {
                 globals::load(&globals::RESPONSE_BUDGET)

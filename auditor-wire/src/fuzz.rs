@@ -226,6 +226,7 @@ fn fuzzed_segment(flags: u8, who: u8, sequence: u16, length: u8, class: u8, payl
         Class::TlsHeader,
         Class::Http2,
         Class::Other,
+        Class::Ahead,
     ];
     let client = SocketAddr::from(([10, 0, 0, 1], 40_000));
     let server = SocketAddr::from(([10, 0, 0, 2], 80));

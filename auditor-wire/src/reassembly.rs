@@ -63,6 +63,8 @@ pub struct Part<'a> {
     pub gap: bool,
     /// The source found it by following what stands before it, and copied nothing of that.
     pub followed: bool,
+    /// The source knows that other bytes of the stream stand before it, which have not come.
+    pub ahead: bool,
     /// What is missing before it.
     pub hole: Option<Hole>,
 }
@@ -78,10 +80,14 @@ impl<'a> Part<'a> {
             sequence: segment.sequence,
             length,
             payload: &payload[..payload.len().min(length as usize)],
-            begins: !matches!(segment.class, Class::Continuation | Class::Short | Class::Other | Class::TlsHeader),
+            begins: !matches!(
+                segment.class,
+                Class::Continuation | Class::Short | Class::Other | Class::TlsHeader | Class::Ahead
+            ),
             fin: segment.fin,
             gap: segment.gap,
             followed: segment.class == Class::TlsHeader,
+            ahead: segment.class == Class::Ahead,
             hole: None,
         }
     }
@@ -197,6 +203,10 @@ impl Reassembly {
     /// Takes a part that has just been captured.
     pub fn arrive<'a>(&mut self, part: Part<'a>, copies: Copies, need: Need, room: Room) -> Arrival<'a> {
         let Some(next) = self.next else {
+            if part.ahead && copies == Copies::HeadsAnyOrder {
+                // Where the stream begins is not known, but that it is near.
+                return self.store(part, part.sequence.wrapping_sub(NEAR_FIRST), room);
+            }
             self.next = Some(part.sequence);
             self.first_seen = Some(part.sequence);
             let hole = part.gap.then_some(Hole { length: 0, missing: Missing::Lost });
@@ -252,10 +262,10 @@ impl Reassembly {
 
     /// Gives up the bytes that the first waiting part waits for.
     pub fn give_up(&mut self) -> Option<Stored> {
-        let next = self.next?;
         let stored = self.take_first()?;
-        let length = stored.sequence.wrapping_sub(next);
-        let hole = (length != 0).then_some(Hole { length, missing: Missing::Lost });
+        let length = self.next.map(|next| stored.sequence.wrapping_sub(next));
+        // How many are missing before the first that was seen is not known.
+        let hole = (length != Some(0)).then_some(Hole { length: length.unwrap_or(0), missing: Missing::Lost });
         Some(Stored { hole, ..stored })
     }
 
@@ -415,6 +425,7 @@ impl Stored {
             fin: self.fin,
             gap: self.gap,
             followed: self.followed,
+            ahead: false,
             hole: self.hole,
         }
     }
@@ -427,7 +438,18 @@ mod tests {
     fn part(sequence: u32, payload: &[u8], gap: bool) -> Part<'_> {
         let length = u32::try_from(payload.len()).expect("short");
         let time = Timestamp(u64::from(sequence));
-        Part { time, sequence, length, payload, begins: true, fin: false, gap, followed: false, hole: None }
+        Part {
+            time,
+            sequence,
+            length,
+            payload,
+            begins: true,
+            fin: false,
+            gap,
+            followed: false,
+            ahead: false,
+            hole: None,
+        }
     }
 
     #[test]

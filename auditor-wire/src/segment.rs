@@ -98,6 +98,8 @@ pub enum Class {
     Http2,
     /// First bytes of a connection in no known protocol.
     Other,
+    /// Bytes of a direction whose first byte was not seen: what stands before them is still to come.
+    Ahead,
 }
 
 /// The process that owns a socket, as the kernel told it with the segment.

@@ -167,6 +167,20 @@ impl Pair {
     }
 }
 
+/// Moves the calling thread, and what it starts, to a namespace whose loopback carries packets as a network does, and loses one of so
+/// many.
+///
+/// # Errors
+/// When that is not permitted.
+pub fn enter_lossy(one_of: u32) -> Result<Pair> {
+    let pair = Pair::create()?;
+    // What a socket sends goes as one packet of up to 64 KiB else.
+    pair.client.ip(&["link", "set", "lo", "mtu", "1500", "gso_max_segs", "1"])?;
+    pair.client.lose(one_of)?;
+    pair.client.enter_thread()?;
+    Ok(pair)
+}
+
 /// How many TCP segments were sent again by whoever is in the calling thread's namespace.
 ///
 /// # Errors

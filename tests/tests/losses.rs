@@ -3,10 +3,9 @@
 
 use std::{net::IpAddr, path::Path};
 
-use anyhow::Result;
 use auditor_tests::{
     clients::ClientKind,
-    namespace::{Pair, resent},
+    namespace::{enter_lossy, resent},
     oracle::{AMPLE, judge},
     plan::Planner,
     rig::{BACKEND, Rig},
@@ -16,20 +15,12 @@ use auditor_tests::{
 
 /// Of so many packets one is lost.
 const LOST_OF: u32 = 40;
-/// Of a hundred connections so many may be left open: who refuses one may send that only after it was told of.
+/// Of a hundred calls or connections so many may be left open.
 const OPEN_PERCENT: usize = 2;
 
-/// Moves the test, and all it starts, to a namespace whose loopback loses packets.
-fn lose_packets() -> Result<Pair> {
-    let pair = Pair::create()?;
-    pair.client.lose(LOST_OF)?;
-    pair.client.enter_thread()?;
-    Ok(pair)
-}
-
 #[test]
-fn every_call_is_judged_once_and_right_where_packets_are_lost() {
-    let _lossy = lose_packets().unwrap();
+fn nothing_false_is_said_of_calls_where_packets_are_lost() {
+    let _lossy = enter_lossy(LOST_OF).unwrap();
     let addresses: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
     let client = Path::new(env!("CARGO_BIN_EXE_oracle-client"));
     let mut rig = Rig::start(&ServerKind::ALL, &ClientKind::ALL, &addresses, None, client).unwrap();
@@ -42,8 +33,16 @@ fn every_call_is_judged_once_and_right_where_packets_are_lost() {
         }
         planner.splits(ClientKind::Rust, server.kind(), server.sockets()[0]);
     }
-    let comparison = judge(&mut rig, &[], &planner.planned(), AMPLE).unwrap();
+    // Of heads beyond what is copied the kernel may have had its fill before what was lost comes again.
+    planner.tolerate_losses();
+    let planned = planner.planned();
+    let comparison = judge(&mut rig, &[], &planned, AMPLE).unwrap();
     assert!(comparison.holds(), "{} differences, printed above", comparison.differences.len());
+    let open = comparison.counts.values().fold(0, |open, count| {
+        let unknown = count.unknown.iter().filter(|(reason, _)| **reason != "head-truncated");
+        open + count.missing + unknown.map(|(_, count)| count).sum::<usize>()
+    });
+    assert!(open * 100 <= planned.len() * OPEN_PERCENT, "{open} of {} calls were left open", planned.len());
     assert!(resent().unwrap() > 0, "nothing was lost: the test tests nothing");
 }
 
@@ -57,7 +56,7 @@ fn nothing_false_is_said_of_tls_connections_where_packets_are_lost() {
         servers::ServerKind,
     };
 
-    let _lossy = lose_packets().unwrap();
+    let _lossy = enter_lossy(LOST_OF).unwrap();
     let planned = matrix(&ClientKind::ALL, &ServerKind::ALL);
     let rust = Path::new(env!("CARGO_BIN_EXE_oracle-tls"));
     let mut rig = Rig::start(&ServerKind::ALL, &ClientKind::ALL, rust).unwrap();

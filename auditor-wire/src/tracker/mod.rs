@@ -393,7 +393,7 @@ impl Tracker {
         let destination = self.reporter(id) == Reporter::Destination;
         // The other end may have told of it and be forgotten since: an end that sees nothing more of its connection, as one does
         // whose process closed it, ends long after.
-        if self.link(id).is_some_and(|link| link.take_mark(&view)) {
+        if self.link(id).is_some_and(|link| link.take_mark(view.key())) {
             self.twins.left_out += 1;
             return self.agree(id, !destination && view.worth() == ExchangeView::WHOLE);
         }
@@ -406,10 +406,15 @@ impl Tracker {
             let soon = view.worth() < ExchangeView::WHOLE && early || self.inside_twin(id).is_some();
             return if soon { self.hold(id, Held::Exchange(view)) } else { self.emit(id, view, deliver) };
         };
-        if let Some(other) = self.link(twin).and_then(|link| link.take_same(&view)) {
+        if let Some(other) = self.link(twin).and_then(|link| link.take_same(view.key())) {
+            let (here, there) = (view.key(), other.key());
             let other = Held::Exchange(other);
-            self.twins.released(other.cost());
-            self.twins.left_out += 1;
+            self.leave_out(&other);
+            for (end, rest) in [(id, there.beyond(here)), (twin, here.beyond(there))] {
+                if let Some(held) = self.link(end).and_then(|link| link.leave_out(rest)) {
+                    self.leave_out(&held);
+                }
+            }
             let Held::Exchange(other) = other else { return };
             let mine = (view.worth(), destination) > (other.worth(), !destination);
             let client = if destination { twin } else { id };
@@ -449,8 +454,7 @@ impl Tracker {
         if let Some(twin) = twin
             && let Some(held) = self.link(twin).and_then(Link::take_connection)
         {
-            self.twins.released(held.cost());
-            self.twins.left_out += 1;
+            self.leave_out(&held);
             let Held::Connection(other) = held else { return };
             return self.conclude(twin, *other, deliver);
         }
@@ -462,11 +466,16 @@ impl Tracker {
         if let Some(link) = self.twin_of(id).and_then(|twin| self.link(twin)) {
             link.connection_reported = true;
             if let Some(held) = link.take_connection() {
-                self.twins.released(held.cost());
-                self.twins.left_out += 1;
+                self.leave_out(&held);
             }
         }
         self.emit_connection(id, view, deliver);
+    }
+
+    /// A view that was held is left out.
+    fn leave_out(&mut self, held: &Held) {
+        self.twins.released(held.cost());
+        self.twins.left_out += 1;
     }
 
     fn hold(&mut self, id: SocketId, held: Held) {

@@ -73,14 +73,24 @@ impl ExchangeView {
     pub(crate) fn key(&self) -> Key {
         Key { request: self.request_sequence, response: self.response_sequence, stream: self.stream }
     }
+}
 
+impl Key {
     /// Whether it is the exchange that the other end knows by this.
-    pub(crate) fn is_same(&self, key: Key) -> bool {
+    pub(crate) fn is_same(self, other: Self) -> bool {
         let same = |mine: Option<u32>, other: Option<u32>| mine.is_some() && mine == other;
         // Where one end missed the request and the other one the response, the stream is all they share.
-        same(self.request_sequence, key.request)
-            || same(self.response_sequence, key.response)
-            || same(self.stream, key.stream)
+        same(self.request, other.request) || same(self.response, other.response) || same(self.stream, other.stream)
+    }
+
+    /// What it has and the other one has not. An end that missed a part of an exchange tells of its request and its response apart.
+    pub(crate) fn beyond(self, other: Self) -> Option<Self> {
+        let beyond = Self {
+            request: self.request.filter(|_| other.request.is_none()),
+            response: self.response.filter(|_| other.response.is_none()),
+            stream: None,
+        };
+        (beyond.request.is_some() || beyond.response.is_some()).then_some(beyond)
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) twin: Option<SocketId>,
     /// What the other end has reported and this one has not seen whole yet, in order.
     reported: VecDeque<Key>,
+    /// What is still to come of the last exchange that both ends saw, where this one saw it in two parts.
+    rest: Option<Key>,
     pub(crate) connection_reported: bool,
     held: VecDeque<(Timestamp, Held)>,
 }
@@ -58,12 +60,22 @@ impl Link {
 
     /// Whether the other end has reported this exchange. Where responses are hidden in segments that are not copied, the ends
     /// may give exchanges up at different times: earlier ones may still come.
-    pub(crate) fn take_mark(&mut self, view: &ExchangeView) -> bool {
-        let found = self.reported.iter().position(|key| view.is_same(*key));
-        if let Some(at) = found {
-            self.reported.remove(at);
+    pub(crate) fn take_mark(&mut self, view: Key) -> bool {
+        if self.rest.take_if(|rest| rest.is_same(view)).is_some() {
+            return true;
         }
-        found.is_some()
+        let Some(at) = self.reported.iter().position(|key| view.is_same(*key)) else { return false };
+        self.rest = self.reported.remove(at).and_then(|key| key.beyond(view));
+        true
+    }
+
+    /// Both ends have seen an exchange, of which this one may still tell another part: that is left out. It is taken out if it is
+    /// held.
+    pub(crate) fn leave_out(&mut self, rest: Option<Key>) -> Option<Held> {
+        self.rest = rest;
+        let held = self.take_same(rest?).map(Held::Exchange)?;
+        self.rest = None;
+        Some(held)
     }
 
     pub(crate) fn hold(&mut self, due: Timestamp, held: Held) {
@@ -71,7 +83,7 @@ impl Link {
     }
 
     /// Takes out the held view of the same exchange.
-    pub(crate) fn take_same(&mut self, view: &ExchangeView) -> Option<Box<ExchangeView>> {
+    pub(crate) fn take_same(&mut self, view: Key) -> Option<Box<ExchangeView>> {
         let same = |held: &Held| match held {
             Held::Exchange(other) => view.is_same(other.key()),
             Held::Connection(_) => false,

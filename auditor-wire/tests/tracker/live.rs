@@ -111,6 +111,29 @@ fn the_source_reports_what_the_destination_did_not_see_whole() {
 }
 
 /// A server that is woken by the first bytes of a connection (`TCP_DEFER_ACCEPT`) has no socket yet when they come.
+/// The server's end tells of the request and of the response apart: it does not know that they belong together.
+#[test]
+fn what_the_destination_saw_in_two_parts_is_one_exchange() {
+    for (kept, due) in [(11, "Source"), (22, "Destination")] {
+        // Whichever end tells first.
+        for turned in [false, true] {
+            let mut talk = Talk::live(Some(11), Some(22));
+            let mut packets = [talk.by_client(GET), talk.by_server(OK)].concat();
+            packets.extend(talk.by_client("GET /b HTTP/1.1\r\nHost: h\r\n"));
+            let lost = talk.by_client("Authorization: Bearer x\r\n");
+            packets.extend(lost.into_iter().filter(|packet| packet.socket == kept));
+            packets.extend(talk.by_client("Accept: */*\r\n\r\n"));
+            let mut answer = talk.by_server(OK);
+            if turned {
+                answer.reverse();
+            }
+            packets.extend([answer, talk.by_client(GET), talk.by_server(OK), talk.close()].concat());
+            let other = "Destination GET h /a -> 200";
+            assert_eq!(told(&packets), [other, &format!("{due} GET h /b -> 200"), other], "{kept} {turned}");
+        }
+    }
+}
+
 #[test]
 fn a_request_that_came_before_the_servers_socket_is_told_of_by_the_client_once() {
     let mut talk = Talk::live(Some(11), Some(22));
@@ -349,6 +372,25 @@ fn ingress_segments_come_in_any_order() {
     packets.extend(parts.iter().cloned());
     packets.extend(talk.by_server(OK));
     assert_eq!(told(&packets), ["Destination GET h /a -> 200"]);
+}
+
+/// The first packet was lost, and is sent again; or is not.
+#[test]
+fn what_comes_before_the_first_byte_waits_for_it() {
+    let mut talk = Talk::live(None, Some(22));
+    let parts = ["GET /a HTTP/1.1\r\nHost: h\r\n", "X-A: b\r\n", "Authorization: Bearer x\r\n\r\n"]
+        .map(|it| talk.by_client(it));
+    let [first, second, third] = parts.map(|packets| packets[0].clone());
+    let ahead = |packet: &Packet| Packet { class: Class::Ahead, ..packet.clone() };
+    let again = Packet { time: talk.time + 300_000_000, ..first };
+    talk.time += 400_000_000;
+    let after = talk.by_server(OK);
+    for early in [[ahead(&second), ahead(&third)], [ahead(&third), ahead(&second)]] {
+        let packets = [&early[..], std::slice::from_ref(&again), &after].concat();
+        assert_eq!(told(&packets), ["Destination GET h /a -> 200"]);
+        let never = [&early[..], &after].concat();
+        assert_eq!(told(&never), ["Destination ? -> 200 (gap)"]);
+    }
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::{
 };
 
 use auditor_abi::record::{
-    self, CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE, CLASS_SHORT,
-    CLASS_TLS, CLASS_TLS_HEADERS, EGRESS, INGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, MARK_SAMPLED, PASSED_DOUBTFUL,
-    PASSED_REQUEST, RecordHeader, TLS_HEADERS_MAX, TlsHeader,
+    self, CLASS_AHEAD, CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, CLASS_OTHER, CLASS_REQUEST, CLASS_RESPONSE,
+    CLASS_SHORT, CLASS_TLS, CLASS_TLS_HEADERS, EGRESS, INGRESS, MARK_FRESH, MARK_GAP, MARK_MUTED, MARK_SAMPLED,
+    PASSED_DOUBTFUL, PASSED_REQUEST, RecordHeader, TLS_HEADERS_MAX, TlsHeader,
 };
 use auditor_wire::segment::{Class, Direction, Endpoints, Owner, PassedOver, Segment, SocketId, Timestamp};
 use zerocopy::FromBytes as _;
@@ -177,6 +177,7 @@ pub(crate) fn class(byte: u8) -> Result<Class, RecordError> {
         CLASS_TLS_HEADERS => Class::TlsHeader,
         CLASS_HTTP2 => Class::Http2,
         CLASS_OTHER => Class::Other,
+        CLASS_AHEAD => Class::Ahead,
         CLASS_END => Class::Unclassified,
         _ => return Err(RecordError::Value("class")),
     })

@@ -14,8 +14,8 @@ use crate::{
 
 /// What is found where a credential is passed on, from some call on: that depends on when the callers were first seen.
 const PASSED_ON: &[&str] = &["credential-replayed", "shared-credential"];
-/// Why a call on a connection that is older than the auditor may be unknown.
-const OLDER: &[&str] = &["hpack-lost", "mid-stream"];
+/// What clients say of a call that broke off (`INTERNAL`): of one that was planned to end like that it cannot be told whether it did.
+const BROKEN_OFF: Option<u16> = Some(13);
 /// Differences that are printed of each pair of stacks.
 const SHOWN: usize = 3;
 
@@ -50,18 +50,40 @@ enum Said {
     Wrong(String),
 }
 
+/// How much of the connections could be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// All.
+    #[default]
+    Whole,
+    /// What came after the auditor: connections were there before.
+    Later,
+    /// All but what the network lost, and in another order.
+    Losses,
+}
+
+impl Sight {
+    /// Whether a call may be unknown for this reason.
+    fn may_be_unknown_for(self, reason: &str) -> bool {
+        match self {
+            Self::Whole => !reason.is_empty(),
+            Self::Later => ["hpack-lost", "mid-stream"].contains(&reason),
+            Self::Losses => ["hpack-lost", "gap"].contains(&reason),
+        }
+    }
+}
+
 /// What makes it uncertain what must be said of a call.
 #[derive(Clone, Copy, Debug, Default)]
 struct Doubt {
-    /// Its connection was there before the auditor.
-    older: bool,
+    sight: Sight,
     /// It ended in another way than was planned.
     strayed: bool,
 }
 
-/// Holds records against calls. `older`: connections were there before the auditor, so some may be unknown.
+/// Holds records against calls.
 #[must_use]
-pub fn compare(planned: &[Planned], records: &[Value], older: bool) -> Comparison {
+pub fn compare(planned: &[Planned], records: &[Value], sight: Sight) -> Comparison {
     let (mut told, mut pathless) = (HashMap::<(u16, &str), Vec<&Value>>::new(), HashMap::<u16, Vec<&Value>>::new());
     // Connections have records of their own.
     for record in records.iter().filter(|record| record["kind"] == "exchange") {
@@ -74,13 +96,15 @@ pub fn compare(planned: &[Planned], records: &[Value], older: bool) -> Compariso
     let mut comparison = Comparison::default();
     for call in planned {
         let path = call.path();
+        let doubt =
+            Doubt { sight, strayed: call.strayed || sight == Sight::Losses && call.expected.code == BROKEN_OFF };
         for leg in &call.legs {
             let came = told.get(&(leg.port, path.as_str())).map_or(&[][..], Vec::as_slice);
             let said = match came {
-                [record] => hold(&call.expected, &passed_on(call, record), Doubt { older, strayed: call.strayed }),
+                [record] => hold(&call.expected, &passed_on(call, record), doubt),
                 // Told of without a request: which one it was is not known.
-                [] if older => match pathless.get_mut(&leg.port).and_then(Vec::pop) {
-                    Some(record) => hold_pathless(record),
+                [] if sight != Sight::Whole => match pathless.get_mut(&leg.port).and_then(Vec::pop) {
+                    Some(record) => hold_pathless(record, sight),
                     None => Said::Wrong("not told of".into()),
                 },
                 _ => {
@@ -131,17 +155,17 @@ fn list(record: &Value, list: &str, key: &str) -> Vec<String> {
 }
 
 /// What is told of without a request is right when nothing is said of who asked.
-fn hold_pathless(record: &Value) -> Said {
+fn hold_pathless(record: &Value, sight: Sight) -> Said {
     let reason = record["unknown_reason"].as_str().unwrap_or_default();
     let says_nothing = record["verdict"] == "unknown" && list(record, "credentials", "kind").is_empty();
-    if says_nothing && OLDER.contains(&reason) {
+    if says_nothing && sight.may_be_unknown_for(reason) {
         Said::Unknown(format!("{reason}, without its request"))
     } else {
         Said::Wrong(format!("without its request: {}", brief(record)))
     }
 }
 
-fn hold(expected: &Expected, record: &Value, Doubt { older, strayed }: Doubt) -> Said {
+fn hold(expected: &Expected, record: &Value, Doubt { sight, strayed }: Doubt) -> Said {
     let text = |name: &str| record[name].as_str().unwrap_or_default();
     let (verdict, outcome) = (text("verdict"), text("outcome"));
     let number = |name: &str| record["response"][name].as_u64().and_then(|number| u16::try_from(number).ok());
@@ -154,20 +178,22 @@ fn hold(expected: &Expected, record: &Value, Doubt { older, strayed }: Doubt) ->
         // What is not known may not be said: neither an outcome that was another one, nor a credential that was not there.
         let outcome_known = answered || outcome == "unanswered";
         let nothing_false = outcome_known && (proven || credentials.is_empty());
-        let may_be = if older { OLDER.contains(&reason.as_str()) } else { !reason.is_empty() };
-        return if nothing_false && may_be {
+        return if nothing_false && sight.may_be_unknown_for(&reason) {
             Said::Unknown(reason)
         } else {
             Said::Wrong(format!("{} is not {expected:?}", brief(record)))
         };
     }
     // A status that stands in the part of the table that was not seen leaves a call without a response.
-    let unseen = older && outcome == "unanswered" && status.is_none();
+    let later = sight == Sight::Later;
+    let unseen = later && outcome == "unanswered" && status.is_none();
     let found = findings == expected.findings || unseen || strayed;
     let right = verdict == expected.verdict && proven && found && (answered || unseen);
     // What says that it is gRPC may stand there, too.
-    let named = text("protocol") == "grpc" || (older && text("protocol") == "http/2");
-    match right && named && text("reporter") == "destination" {
+    let named = text("protocol") == "grpc" || (sight != Sight::Whole && text("protocol") == "http/2");
+    // The end that saw it whole tells of it.
+    let reported = text("reporter") == "destination" || sight == Sight::Losses;
+    match right && named && reported {
         true if answered => Said::Right,
         true => Said::Unknown("response".into()),
         false => Said::Wrong(format!("{} is not {expected:?}", brief(record))),
@@ -262,19 +288,22 @@ mod tests {
         unknown["unknown_reason"] = json!("hpack-lost");
         (unknown["credentials"], unknown["findings"]) = (json!([]), json!([]));
         assert!(
-            matches!(hold(&expected(), &unknown, Doubt { older: true, strayed: false }), Said::Unknown(reason) if reason == "hpack-lost")
+            matches!(hold(&expected(), &unknown, Doubt { sight: Sight::Later, strayed: false }), Said::Unknown(reason) if reason == "hpack-lost")
         );
         unknown["outcome"] = json!("accepted");
-        assert!(matches!(hold(&expected(), &unknown, Doubt { older: true, strayed: false }), Said::Wrong(_)));
+        assert!(matches!(hold(&expected(), &unknown, Doubt { sight: Sight::Later, strayed: false }), Said::Wrong(_)));
         let mut unanswered = record();
         (unanswered["outcome"], unanswered["response"]) = (json!("unanswered"), Value::Null);
-        assert!(matches!(hold(&expected(), &unanswered, Doubt { older: true, strayed: false }), Said::Unknown(_)));
+        assert!(matches!(
+            hold(&expected(), &unanswered, Doubt { sight: Sight::Later, strayed: false }),
+            Said::Unknown(_)
+        ));
         assert!(matches!(hold(&expected(), &unanswered, Doubt::default()), Said::Wrong(_)));
     }
 
     #[test]
     fn of_a_stray_only_the_request_is_held() {
-        let stray = Doubt { older: false, strayed: true };
+        let stray = Doubt { sight: Sight::Whole, strayed: true };
         let mut record = record();
         record["outcome"] = json!("failed");
         record["response"]["grpc_status"] = json!(13);
