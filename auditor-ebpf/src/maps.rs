@@ -195,12 +195,6 @@ pub struct Found {
 const REFUSALS: u64 = 64;
 
 impl Half {
-    /// Whether its first byte is still to come, and known.
-    #[inline(always)]
-    pub fn awaits_first(&self) -> bool {
-        self.ahead != 0 && self.begun == 0
-    }
-
     /// Begins to follow the frames, for one packet; whether no other packet does. On loopback two of one direction may be here at
     /// once, where their sender has moved to another CPU. Kernels before 5.12 have no atomic operation that tells the value before;
     /// two that come at the same moment may both be refused.

@@ -17,7 +17,7 @@ use aya_ebpf::{
 use crate::{
     emit::{Observed, Thinned, emit},
     globals, http2,
-    maps::{self, Half, Socket, count_loss},
+    maps::{self, Socket, count_loss},
     owner,
     packet::{self, FIN, Headers, RST},
     sniff, thin, tls,
@@ -52,7 +52,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     let known = maps::socket(sk);
     match &known {
         Some(socket) if socket.quiet[half] != 0 && !tls::lingers(socket, half) => return,
-        Some(socket) if socket.followed != 0 && !socket.halves[half].awaits_first() => {
+        Some(socket) if socket.followed != 0 && !awaits_first(socket, direction) => {
             return go_on(skb, socket.followed, direction);
         }
         Some(_) => {}
@@ -81,7 +81,7 @@ pub fn observe(skb: *mut __sk_buff, direction: u8) {
     if get(&socket.seen) == 0 {
         first_sight(skb, sk, socket);
     }
-    let (sniffed, behind) = if is_ahead(&mut socket.halves[half], &headers) {
+    let (sniffed, behind) = if is_ahead(socket, direction, &headers) {
         (CLASS_AHEAD, 0)
     } else if socket.followed != 0 {
         return go_on(skb, socket.followed, direction);
@@ -117,15 +117,23 @@ pub fn copy(skb: *mut __sk_buff, direction: u8) {
 /// Whether a packet stands behind the first byte of its direction, which has not come: it was lost on the way. What follows it is not
 /// what it looks like, and there is no other way to have it once that is known.
 #[inline(always)]
-fn is_ahead(half: &mut Half, headers: &Headers) -> bool {
-    if !half.awaits_first() || headers.payload_length == 0 {
+fn is_ahead(socket: &mut Socket, direction: u8, headers: &Headers) -> bool {
+    if !awaits_first(socket, direction) || headers.payload_length == 0 {
         return false;
     }
+    let half = &mut socket.halves[usize::from(INGRESS)];
     let ahead = (headers.sequence.wrapping_sub(half.first) as i32) > 0;
     if !ahead {
         half.begun = 1;
     }
     ahead
+}
+
+/// Whether the first byte of a direction is still to come, and known. What goes out does so in order.
+#[inline(always)]
+fn awaits_first(socket: &Socket, direction: u8) -> bool {
+    let half = &socket.halves[usize::from(INGRESS)];
+    direction == INGRESS && half.ahead != 0 && half.begun == 0
 }
 
 /// The class of a segment by its first bytes, and the four bytes behind the eighth.
