@@ -131,7 +131,7 @@ impl Bench {
 
 /// What reading the clock costs here: the kernel reads it before and after a program, so that one reading is part of the time. The
 /// least of many short runs: on a busy machine a longer one is interrupted, and what is subtracted must not be too much.
-fn clock_nanoseconds() -> f64 {
+pub(super) fn clock_nanoseconds() -> f64 {
     const RUNS: u32 = 1000;
     const READINGS: u32 = 200;
     let run = |_| {
