@@ -43,6 +43,13 @@ pub const PROGRAMS: [&str; 8] = [
     PROGRAM_HTTP2,
 ];
 
+/// Program: `tp_btf/sys_exit`, what system calls move where the kernel does the TLS. Loaded only where it does.
+pub const PROGRAM_KERNEL: &str = "kernel_tls";
+/// Its tracepoint.
+pub const TRACEPOINT_KERNEL: &str = "sys_exit";
+/// [`PlaintextHeader::library`]: none, the kernel.
+pub const KERNEL: u32 = u32::MAX;
+
 /// Kind of a call, upper half of an attachment's cookie: returns how many bytes it wrote, as an `int`.
 pub const CALL_WRITE: u32 = 0;
 /// Returns how many bytes it read, as an `int`.
@@ -105,7 +112,7 @@ pub struct PlaintextHeader {
     pub owner_comm: [u8; 16],
     /// Thread group, in the initial pid namespace.
     pub owner_tgid: u32,
-    /// Index of the [`Library`].
+    /// Index of the [`Library`], or [`KERNEL`].
     pub library: u32,
     /// Bytes of plaintext that went the same way before, modulo 2^32. [`WHAT_END`]: bytes that were written in all.
     pub offset: u32,
@@ -162,6 +169,14 @@ pub const ROLE_SERVER: u8 = 2;
 pub const LINK_RANDOM: u8 = 0;
 /// The first eight bytes of the link are the socket's cookie; 0 not known.
 pub const LINK_COOKIE: u8 = 1;
+/// The first eight bytes of the link are the cookie of a socket whose keys the kernel has, the next eight are bits: [`CLEAR`] and
+/// [`LATE`], shifted by [`crate::record::EGRESS`] or [`crate::record::INGRESS`].
+pub const LINK_KERNEL: u8 = 2;
+
+/// What the process' system calls move this way is plaintext.
+pub const CLEAR: u64 = 1;
+/// Records went this way before the kernel had the keys.
+pub const LATE: u64 = 4;
 
 /// Loss: the ring was full.
 pub const LOST_RING_FULL: u32 = 0;
@@ -171,8 +186,10 @@ pub const LOST_MEMORY: u32 = 1;
 pub const LOST_SESSION: u32 = 2;
 /// Loss: the program that follows HTTP/2 could not be called.
 pub const LOST_TAIL_CALL: u32 = 3;
+/// Loss: a system call moved bytes of kernel TLS in a way that is not followed.
+pub const LOST_CALL: u32 = 4;
 /// Number of losses.
-pub const LOST_COUNT: u32 = 4;
+pub const LOST_COUNT: u32 = 5;
 
 /// Every loss with the `reason` label it carries in `auditor_capture_lost_total`.
 pub const LOSSES: [(u32, &str); LOST_COUNT as usize] = [
@@ -180,10 +197,12 @@ pub const LOSSES: [(u32, &str); LOST_COUNT as usize] = [
     (LOST_MEMORY, "plaintext-unreadable"),
     (LOST_SESSION, "plaintext-session"),
     (LOST_TAIL_CALL, "plaintext-tail-call"),
+    (LOST_CALL, "plaintext-not-followed"),
 ];
 
 /// Struct members these programs need beside those that the capture programs need.
-pub const FIELDS: [Field; 4] = [
+pub const FIELDS: [Field; 5] = [
+    field("OFF_TASK_STATUS", "task_struct", "thread_info.status"),
     field("OFF_TASK_FILES", "task_struct", "files"),
     field("OFF_FILES_TABLE", "files_struct", "fdt"),
     field("OFF_TABLE_FILES", "fdtable", "fd"),

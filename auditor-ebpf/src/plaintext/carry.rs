@@ -236,7 +236,7 @@ fn known(key: &SessionKey, carried: &Carried) -> Option<&'static mut Session> {
 
 /// The class of the first bytes.
 #[inline(always)]
-fn sniffed(buffer: u64, length: u32) -> u8 {
+pub fn sniffed(buffer: u64, length: u32) -> u8 {
     let word = u64::from_le;
     if length >= 24 {
         if let Some([a, b, c]) = user::<[u64; 3]>(buffer) {
@@ -258,7 +258,7 @@ fn sniffed(buffer: u64, length: u32) -> u8 {
 
 /// The class of a read or write and how much of it is wanted; class `NOTHING` when none of it.
 #[inline(always)]
-fn decide(session: &mut Session, half: usize, sniffed: u8, length: u32) -> (u8, u32) {
+pub fn decide(session: &mut Session, half: usize, sniffed: u8, length: u32) -> (u8, u32) {
     match sniffed {
         CLASS_REQUEST | CLASS_RESPONSE | CLASS_SHORT => {
             let budget = if sniffed == CLASS_RESPONSE {

@@ -16,6 +16,7 @@ mod frames;
 mod globals;
 mod go;
 mod http2;
+mod kernel;
 mod libraries;
 mod maps;
 #[path = "../packet.rs"]

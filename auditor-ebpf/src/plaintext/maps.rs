@@ -20,7 +20,7 @@ static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOST_COUNT, 0);
 #[map]
 pub static LIBRARIES: Array<LibraryRow> = Array::with_max_entries(1024, 0);
 
-/// Sessions, by process and address. The least recently used go when there are too many: what comes after is left out.
+/// Sessions, by process and address; those of kernel TLS by their socket's. The least recently used go when there are too many: what comes after is left out.
 #[map]
 pub static SESSIONS: LruHashMap<SessionKey, Session> = LruHashMap::with_max_entries(16 * 1024, 0);
 
@@ -39,6 +39,10 @@ pub static MOVES: LruHashMap<u64, Move> = LruHashMap::with_max_entries(8 * 1024,
 /// The program that follows HTTP/2.
 #[map]
 pub static HTTP2_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// 1 from the first time on that the kernel was given keys of TLS.
+#[map]
+pub static KERNEL_USED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// [`Session::http`]: heads of HTTP/1 have been seen.
 pub const HTTP1: u32 = 1;

@@ -14,7 +14,7 @@ use crate::{
         plan::Hook as Capturing,
         probe::{Answer, Capabilities, Fact},
     },
-    plaintext::finder::{Seen, survey},
+    plaintext::finder::{Seen, kernel_does_tls, survey},
     sinks::Escaped,
 };
 
@@ -30,6 +30,7 @@ struct Diagnosis {
     facts: Vec<FactRecord>,
     unix_sockets: UnixSockets,
     tls_plaintext: TlsPlaintext,
+    kernel_tls: KernelTls,
     tls_libraries: Vec<TlsLibrary>,
 }
 
@@ -39,6 +40,16 @@ struct TlsPlaintext {
     available: bool,
     /// Why not.
     reason: Option<String>,
+}
+
+/// Whether `tls_plaintext` reads what the kernel encrypts for processes.
+#[derive(Serialize)]
+struct KernelTls {
+    available: bool,
+    /// Why not.
+    reason: Option<String>,
+    /// The kernel does TLS now: its module is loaded.
+    loaded: bool,
 }
 
 /// Whether `unix_sockets` can be used.
@@ -134,6 +145,8 @@ fn diagnose() -> Diagnosis {
         Ok(()) => TlsPlaintext { available: true, reason: None },
         Err(reason) => TlsPlaintext { available: false, reason: Some(reason) },
     };
+    let kernel_tls = live::reads_kernel_tls();
+    let kernel_tls = KernelTls { available: kernel_tls.is_ok(), reason: kernel_tls.err(), loaded: kernel_does_tls() };
     let unix_sockets = match live::reads_unix_sockets() {
         Ok(()) => UnixSockets { available: true, reason: None },
         Err(reason) => UnixSockets { available: false, reason: Some(reason) },
@@ -141,7 +154,7 @@ fn diagnose() -> Diagnosis {
     let tls_libraries = libraries(tls_plaintext.available);
     let facts = facts.into_iter().map(FactRecord::new).collect();
     let capture = Capturing::ALL.map(|hook| CaptureHook::tried(hook, used)).into();
-    Diagnosis { live_capture, reason, hooks, capture, unix_sockets, tls_plaintext, tls_libraries, facts }
+    Diagnosis { live_capture, reason, hooks, capture, unix_sockets, tls_plaintext, kernel_tls, tls_libraries, facts }
 }
 
 impl CaptureHook {
@@ -225,7 +238,7 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
         None => writeln!(
             out,
             "\nCalls over AF_UNIX sockets can be read where unix_sockets asks for it, which slows every system call a little. Not \
-             seen: io_uring, 32-bit programs, TLS inside such a socket. Of kernel TLS the packets show the records."
+             seen: io_uring, 32-bit programs, TLS inside such a socket."
         )?,
         Some(reason) => writeln!(out, "\nCalls over AF_UNIX sockets cannot be read: {reason}")?,
     }
@@ -235,6 +248,18 @@ fn write_text(out: &mut String, diagnosis: &Diagnosis) -> std::fmt::Result {
             out,
             "\nTLS plaintext cannot be read; with tls_plaintext what the wire shows of TLS stands: {reason}"
         )?,
+    }
+    match (&diagnosis.kernel_tls.reason, diagnosis.kernel_tls.loaded) {
+        (None, true) => writeln!(
+            out,
+            "Kernel TLS is loaded: with tls_plaintext its calls are read, which slows every system call a little."
+        )?,
+        (None, false) => writeln!(
+            out,
+            "Kernel TLS is not loaded: this kernel has none, or no process has asked for it yet. With tls_plaintext its calls \
+             are read from then on."
+        )?,
+        (Some(reason), _) => writeln!(out, "Kernel TLS cannot be read: {}", reason.lines().next().unwrap_or_default())?,
     }
     if !diagnosis.tls_libraries.is_empty() {
         writeln!(out, "\nTLS libraries that processes map, and whether tls_plaintext reads them")?;

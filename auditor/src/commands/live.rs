@@ -265,6 +265,16 @@ pub(super) fn reads_plaintext() -> Result<(), String> {
     loaded.map(drop).map_err(|error| error.to_string())
 }
 
+/// Whether this kernel runs the program that reads kernel TLS; it is loaded for a moment, and not attached.
+///
+/// # Errors
+/// Says why not.
+pub(super) fn reads_kernel_tls() -> Result<(), String> {
+    let loaded = load_plaintext(&Config::default()).map_err(|failure| failure.to_string())?;
+    let (mut probes, ..) = loaded.map_err(|error| error.to_string())?;
+    probes.load_kernel_tls().map_err(|error| error.to_string())
+}
+
 /// Loads the programs; the inner error is the kernel's.
 fn load_plaintext(config: &Config) -> Result<Result<(Probes, Losses, Ring), LoadError>, Failure> {
     let Some(object) = object::plaintext() else {

@@ -2,12 +2,12 @@
 
 use std::{io, path::Path};
 
-use auditor_abi::{names, plaintext as abi};
+use auditor_abi::{layout::ABSENT, names, plaintext as abi};
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{
-        ProgramError, UProbe,
+        BtfTracePoint, ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
 };
@@ -32,6 +32,8 @@ const COOKIE_HELPER: [&str; 4] = [
 /// The loaded programs. Dropping them detaches everything.
 pub struct Probes {
     ebpf: Ebpf,
+    /// A struct member that kernel TLS cannot be read without and that the kernel's BTF does not tell.
+    absent: Option<&'static str>,
     libraries: Array<MapData, LibraryRow>,
     /// The kernel empties it when nobody holds it any more.
     _tail_call: ProgramArray<MapData>,
@@ -86,7 +88,8 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), 
     let ring = RingBuf::try_from(take_map(&mut ebpf, abi::MAP_RECORDS)?).map_err(map_error)?;
     let losses = PerCpuArray::try_from(take_map(&mut ebpf, abi::MAP_LOSSES)?).map_err(map_error)?;
     let libraries = Array::try_from(take_map(&mut ebpf, abi::MAP_LIBRARIES)?).map_err(map_error)?;
-    Ok((Probes { ebpf, libraries, _tail_call: tail_call }, Losses(losses), Ring(ring)))
+    let absent = options.offsets.iter().find(|(_, offset)| *offset == ABSENT).map(|(name, _)| *name);
+    Ok((Probes { ebpf, absent, libraries, _tail_call: tail_call }, Losses(losses), Ring(ring)))
 }
 
 impl Probes {
@@ -122,6 +125,28 @@ impl Probes {
         Ok(Attached { program, link })
     }
 
+    /// Loads the program that reads kernel TLS; it is not attached yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or does not tell where what is needed stands.
+    pub fn load_kernel_tls(&mut self) -> Result<(), LoadError> {
+        let program = abi::PROGRAM_KERNEL;
+        if let Some(field) = self.absent {
+            let message = format!("the kernel's BTF does not tell where {field} stands");
+            return Err(LoadError::Program { program, message });
+        }
+        let btf = Btf::from_sys_fs().map_err(|error| LoadError::Program { program, message: error.to_string() })?;
+        exit(&mut self.ebpf)?.load(abi::TRACEPOINT_KERNEL, &btf).map_err(|error| program_error(program, error))
+    }
+
+    /// Attaches it: from then on every system call of the node takes longer.
+    ///
+    /// # Errors
+    /// When it was not loaded or the kernel refuses.
+    pub fn attach_kernel_tls(&mut self) -> Result<(), LoadError> {
+        exit(&mut self.ebpf)?.attach().map_err(|error| program_error(abi::PROGRAM_KERNEL, error)).map(drop)
+    }
+
     /// Run time of each program; zero while statistics are off.
     #[must_use]
     pub fn run_times(&self) -> Vec<RunTime> {
@@ -129,7 +154,7 @@ impl Probes {
             let info = self.ebpf.program(name)?.info().ok()?;
             Some(RunTime { program: name, total: info.run_time(), runs: info.run_count() })
         };
-        abi::PROGRAMS.into_iter().filter_map(time).collect()
+        abi::PROGRAMS.into_iter().chain([abi::PROGRAM_KERNEL]).filter_map(time).collect()
     }
 
     /// Detaches a probe.
@@ -176,6 +201,12 @@ fn probe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, L
         .ok_or_else(|| missing(name))?
         .try_into()
         .map_err(|error: ProgramError| program_error(name, error))
+}
+
+fn exit(ebpf: &mut Ebpf) -> Result<&mut BtfTracePoint, LoadError> {
+    let name = abi::PROGRAM_KERNEL;
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program.try_into().map_err(|error: ProgramError| program_error(name, error))
 }
 
 #[cfg(test)]

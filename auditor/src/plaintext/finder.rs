@@ -45,6 +45,9 @@ const LONGEST_LIST: u64 = 4 << 20;
 /// Most files that are remembered.
 const MOST_FILES: usize = 16 * 1024;
 
+/// Shows that the kernel does TLS (Documentation/networking/tls.rst).
+const KERNEL_TLS: &str = "/proc/net/tls_stat";
+
 /// A file with a TLS library, as `doctor` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -143,6 +146,12 @@ fn publish(shown: &Mutex<Shown>, search: &Search) {
     shown.run_times = run_times;
 }
 
+/// Whether the kernel does TLS: where that is a module it is loaded by the first program that asks for it.
+#[must_use]
+pub fn kernel_does_tls() -> bool {
+    Path::new(KERNEL_TLS).exists()
+}
+
 /// The TLS libraries that processes map now. Attaches to nothing.
 #[must_use]
 pub fn survey() -> Vec<Seen> {
@@ -182,6 +191,8 @@ struct Process {
 
 struct Search {
     probes: Option<(Probes, Sender<Covered>)>,
+    /// The program that reads kernel TLS was attached, or refused.
+    kernel_tls: bool,
     processes: HashMap<u32, Process>,
     files: HashMap<FileId, Known>,
     probed: HashMap<(u64, u64), Probed>,
@@ -194,6 +205,7 @@ impl Search {
     fn new(probes: Option<(Probes, Sender<Covered>)>) -> Self {
         Self {
             probes,
+            kernel_tls: false,
             processes: HashMap::new(),
             files: HashMap::new(),
             probed: HashMap::new(),
@@ -203,8 +215,9 @@ impl Search {
         }
     }
 
-    /// Looks at the processes that are due, but for the auditor itself.
+    /// Looks at the kernel and at the processes that are due, but for the auditor itself.
     fn round(&mut self, now: Instant) {
+        self.kernel_tls();
         let Ok(entries) = fs::read_dir("/proc") else { return };
         let mut running: HashSet<u32> =
             entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
@@ -228,6 +241,19 @@ impl Search {
             self.process(pid, now);
         }
         self.let_go(now);
+    }
+
+    /// Attaches to system calls where the kernel has come to do TLS: not before, because every call of the node pays for it.
+    fn kernel_tls(&mut self) {
+        let Some((probes, _)) = &mut self.probes else { return };
+        if self.kernel_tls || !kernel_does_tls() {
+            return;
+        }
+        self.kernel_tls = true;
+        match probes.load_kernel_tls().and_then(|()| probes.attach_kernel_tls()) {
+            Ok(()) => tracing::info!("reading kernel TLS; every system call of the node takes a little longer"),
+            Err(error) => tracing::warn!(%error, "kernel TLS is not read, and what the wire shows of it stands"),
+        }
     }
 
     fn process(&mut self, pid: u32, now: Instant) {

@@ -2,10 +2,11 @@
 
 use auditor_abi::{
     plaintext::{
-        LINK_COOKIE, LINK_RANDOM, PRESENTED_NONE, PRESENTED_UNKNOWN, PRESENTED_YES, PlaintextHeader, ROLE_CLIENT,
-        ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END, WHAT_HANDSHAKE, WHAT_REFUSED, WHAT_VERIFIED,
+        CLEAR, LATE, LINK_COOKIE, LINK_KERNEL, LINK_RANDOM, PRESENTED_NONE, PRESENTED_UNKNOWN, PRESENTED_YES,
+        PlaintextHeader, ROLE_CLIENT, ROLE_SERVER, ROLE_UNKNOWN, WHAT_DATA, WHAT_END, WHAT_HANDSHAKE, WHAT_REFUSED,
+        WHAT_VERIFIED,
     },
-    record::{MARK_GAP, MARK_MUTED},
+    record::{EGRESS, INGRESS, MARK_GAP, MARK_MUTED},
 };
 use auditor_wire::segment::{Class, Direction, Owner, SocketId};
 use zerocopy::FromBytes as _;
@@ -19,8 +20,41 @@ pub enum Link {
     Random([u8; 32]),
     /// The socket itself.
     Socket(SocketId),
+    /// The socket itself, of which the kernel has the keys.
+    Kernel(SocketId, Keys),
     /// It is on no socket that the program knew.
     Nothing,
+}
+
+/// Of which directions the kernel has the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Keys {
+    /// Of what is sent.
+    pub egress: Keyed,
+    /// Of what comes.
+    pub ingress: Keyed,
+}
+
+impl Keys {
+    /// Since when it has those of `direction`.
+    #[must_use]
+    pub fn of(self, direction: Direction) -> Keyed {
+        match direction {
+            Direction::Egress => self.egress,
+            Direction::Ingress => self.ingress,
+        }
+    }
+}
+
+/// Since when the kernel has the keys of a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Keyed {
+    /// It has none: what system calls move is not the plaintext.
+    Never,
+    /// Since the first record.
+    FromBeginning,
+    /// Records went before, which the process read or wrote itself.
+    Late,
 }
 
 /// Which end of the TLS connection a session is.
@@ -45,7 +79,7 @@ pub struct Record<'a> {
     pub born_ns: u64,
     /// The process.
     pub owner: Owner,
-    /// Number of the library.
+    /// Number of the library; no library's where the kernel does the TLS.
     pub library: u32,
     /// Which end it is, where the library's layout tells.
     pub role: Option<Role>,
@@ -108,12 +142,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
     let payload = rest.get(..captured).ok_or(RecordError::Short)?;
     let link = match header.link_kind {
         LINK_RANDOM => Link::Random(header.link),
-        LINK_COOKIE => {
-            let [a, b, c, d, e, f, g, h, ..] = header.link;
-            match u64::from_ne_bytes([a, b, c, d, e, f, g, h]) {
-                0 => Link::Nothing,
-                cookie => Link::Socket(SocketId(cookie)),
-            }
+        LINK_COOKIE => match word(&header.link, 0) {
+            0 => Link::Nothing,
+            cookie => Link::Socket(SocketId(cookie)),
+        },
+        LINK_KERNEL => {
+            let [cookie, keys] = [word(&header.link, 0), word(&header.link, 1)];
+            Link::Kernel(SocketId(cookie), Keys { egress: keyed(keys, EGRESS), ingress: keyed(keys, INGRESS) })
         }
         _ => return Err(RecordError::Value("link")),
     };
@@ -141,6 +176,22 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordError> {
         role,
         event,
     })
+}
+
+/// A word of a link.
+fn word(link: &[u8; 32], index: usize) -> u64 {
+    let (words, _) = link.as_chunks::<8>();
+    words.get(index).map_or(0, |word| u64::from_ne_bytes(*word))
+}
+
+/// What the bits of a link say of a direction.
+fn keyed(keys: u64, direction: u8) -> Keyed {
+    let has = |bit: u64| keys & bit << direction != 0;
+    match (has(CLEAR), has(LATE)) {
+        (false, _) => Keyed::Never,
+        (true, false) => Keyed::FromBeginning,
+        (true, true) => Keyed::Late,
+    }
 }
 
 fn data<'a>(header: &PlaintextHeader, payload: &'a [u8]) -> Result<Data<'a>, RecordError> {
@@ -205,6 +256,24 @@ mod tests {
         let mut unlinked = header();
         (unlinked.link, unlinked.link_kind) = ([0; 32], LINK_COOKIE);
         assert_eq!(decode(&[unlinked.as_bytes(), b"GET"].concat()).unwrap().link, Link::Nothing);
+    }
+
+    #[test]
+    fn keys_of_the_kernel_are_told_by_direction() {
+        let cases = [
+            (0, Keyed::Never, Keyed::Never),
+            (CLEAR, Keyed::FromBeginning, Keyed::Never),
+            (CLEAR << 1 | LATE << 1, Keyed::Never, Keyed::Late),
+            (CLEAR | LATE | CLEAR << 1, Keyed::Late, Keyed::FromBeginning),
+        ];
+        for (bits, egress, ingress) in cases {
+            let mut header = header();
+            header.link_kind = LINK_KERNEL;
+            header.link[..8].copy_from_slice(&5_u64.to_ne_bytes());
+            header.link[8..16].copy_from_slice(&bits.to_ne_bytes());
+            let record = [header.as_bytes(), b"GET"].concat();
+            assert_eq!(decode(&record).unwrap().link, Link::Kernel(SocketId(5), Keys { egress, ingress }));
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use auditor_wire::{
     tls::{Progress, Proof},
 };
 
-use super::record::{Data, Event, Link, Peer, Record, Role};
+use super::record::{Data, Event, Keyed, Keys, Link, Peer, Record, Role};
 
 /// Where the random lies in a record with a ClientHello: behind the record's header, the message's and the version
 /// (RFC 8446 sections 5.1, 4 and 4.1.2).
@@ -40,6 +40,8 @@ pub enum LeftOut {
     SecondSession,
     /// What the session carries is not HTTP.
     NotHttp,
+    /// The kernel does the TLS, but was not given the keys of the requests before the first of them.
+    WithoutKeys,
 }
 
 /// What is known of the sockets that carry TLS.
@@ -86,11 +88,14 @@ struct Session {
     http: Option<bool>,
     /// Bytes so far, by direction.
     next: [u32; 2],
+    /// Where the kernel does the TLS: which keys it has.
+    keys: Option<Keys>,
 }
 
 impl LeftOut {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Unlinked, Self::BeforeAttached, Self::SecondSession, Self::NotHttp];
+    pub const ALL: [Self; 5] =
+        [Self::Unlinked, Self::BeforeAttached, Self::SecondSession, Self::NotHttp, Self::WithoutKeys];
 
     /// The `reason` label in `auditor_capture_ignored_total`.
     #[must_use]
@@ -100,6 +105,7 @@ impl LeftOut {
             Self::BeforeAttached => "plaintext-before-attached",
             Self::SecondSession => "plaintext-second-session",
             Self::NotHttp => "plaintext-not-http1",
+            Self::WithoutKeys => "plaintext-without-keys",
         }
     }
 }
@@ -223,7 +229,9 @@ impl Sessions {
         }
         let Some(id) = self.socket_of(record) else { return self.leave_out(LeftOut::Unlinked) };
         let Some(socket) = self.sockets.get_mut(&id) else { return self.leave_out(LeftOut::Unlinked) };
-        if attached.is_none_or(|attached| socket.began < attached) {
+        // The kernel's program tells itself whether it has seen the beginning.
+        let late = !matches!(record.link, Link::Kernel(..)) && attached.is_none_or(|attached| socket.began < attached);
+        if late {
             return self.leave_out(LeftOut::BeforeAttached);
         }
         let time = Timestamp(record.time_ns.wrapping_add(epoch_offset_ns));
@@ -271,7 +279,7 @@ impl Sessions {
     fn socket_of(&self, record: &Record<'_>) -> Option<SocketId> {
         let random = match record.link {
             Link::Nothing => return None,
-            Link::Socket(id) => return Some(id),
+            Link::Socket(id) | Link::Kernel(id, _) => return Some(id),
             Link::Random(random) => random,
         };
         let ends = self.randoms.get(&random)?;
@@ -301,19 +309,29 @@ impl Socket {
         deliver: &mut dyn FnMut(&Segment<'_>),
     ) -> Result<(), LeftOut> {
         let index = usize::from(data.direction == Direction::Ingress);
+        let keys = match record.link {
+            Link::Kernel(_, keys) => Some(keys),
+            _ => None,
+        };
+        if keys.is_some_and(|keys| self.requests(keys) != Keyed::FromBeginning) {
+            return Err(LeftOut::WithoutKeys);
+        }
         let new = Session {
             object: record.object,
-            tgid: record.owner.tgid,
+            // What the kernel does is the socket's, whichever process uses it.
+            tgid: if keys.is_some() { 0 } else { record.owner.tgid },
             born_ns: record.born_ns,
             owner: record.owner,
             http: None,
             next: [0; 2],
+            keys,
         };
         let session = self.session.get_or_insert(new);
         if (session.object, session.tgid, session.born_ns) != (new.object, new.tgid, new.born_ns) {
             return Err(LeftOut::SecondSession);
         }
         session.next[index] = data.offset.wrapping_add(data.length);
+        session.keys = keys;
         if session.http.is_none() {
             session.http = match guess(data.payload) {
                 _ if data.class == Class::Other || data.muted => Some(false),
@@ -361,8 +379,15 @@ impl Socket {
         let Some(session) = self.session.filter(|session| session.http == Some(true)) else { return };
         for (direction, bytes) in [Direction::Egress, Direction::Ingress].into_iter().zip(bytes) {
             let sequence = self.first(direction).wrapping_add(bytes);
-            deliver(&Segment { sequence, fin: true, ..self.segment(id, &session, direction, time) });
+            // What passed this way was not seen.
+            let gap = session.keys.is_some_and(|keys| keys.of(direction) == Keyed::Never);
+            deliver(&Segment { sequence, fin: true, gap, ..self.segment(id, &session, direction, time) });
         }
+    }
+
+    /// Since when the kernel has the keys of the direction that requests go.
+    fn requests(&self, keys: Keys) -> Keyed {
+        keys.of(if self.role == Role::Client { Direction::Egress } else { Direction::Ingress })
     }
 
     /// A segment without bytes.

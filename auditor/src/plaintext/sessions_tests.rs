@@ -10,7 +10,7 @@ use auditor_wire::{
 use proptest::prelude::*;
 
 use super::{
-    record::{Data, Event, Link, Peer, Record, Role},
+    record::{Data, Event, Keyed, Keys, Link, Peer, Record, Role},
     sessions::Sessions,
 };
 
@@ -89,6 +89,11 @@ fn record(role: Option<Role>, tgid: u32, event: Event<'static>) -> Record<'stati
         role,
         event,
     }
+}
+
+/// What a system call moved on the client's socket.
+fn of_kernel(keys: Keys, tgid: u32, event: Event<'static>) -> Record<'static> {
+    Record { link: Link::Kernel(CLIENT, keys), object: 0, library: u32::MAX, ..record(None, tgid, event) }
 }
 
 /// What comes of records: socket, direction, sequence number, length.
@@ -341,5 +346,67 @@ proptest! {
                 }
             });
         }
+    }
+}
+
+#[test]
+fn kernel_tls_is_followed_where_the_kernel_has_the_keys_of_all_requests() {
+    use Keyed::{FromBeginning, Late, Never};
+    let asked = Event::Data(data(Direction::Egress, 0, REQUEST));
+    let cases = [
+        (FromBeginning, FromBeginning, true),
+        (FromBeginning, Late, true),
+        (FromBeginning, Never, true),
+        (Late, FromBeginning, false),
+        (Never, FromBeginning, false),
+    ];
+    for (egress, ingress, followed) in cases {
+        let mut sessions = both();
+        let mut count = 0;
+        // No library was attached to.
+        sessions.record(&of_kernel(Keys { egress, ingress }, 1, asked), None, 0, &mut |_| count += 1);
+        assert_eq!(count, usize::from(followed), "{egress:?} {ingress:?}");
+        let expected = if followed { vec![] } else { vec![("plaintext-without-keys", 1)] };
+        assert_eq!(left_out(&sessions), expected, "{egress:?} {ingress:?}");
+    }
+}
+
+#[test]
+fn a_library_and_the_kernel_do_not_both_tell_of_a_socket() {
+    let keys = Keys { egress: Keyed::FromBeginning, ingress: Keyed::FromBeginning };
+    let asked = Event::Data(data(Direction::Egress, 0, REQUEST));
+    let by_library = record(Some(Role::Client), 1, asked);
+    // Another process may go on with the socket.
+    let by_kernel = [of_kernel(keys, 1, asked), of_kernel(keys, 3, asked)];
+    let mut sessions = both();
+    assert_eq!(segments(&mut sessions, &[by_library, by_kernel[0]]).len(), 1);
+    assert_eq!(left_out(&sessions), [("plaintext-second-session", 1)]);
+    let mut sessions = both();
+    assert_eq!(segments(&mut sessions, &[by_kernel[0], by_kernel[1], by_library]).len(), 2);
+    assert_eq!(left_out(&sessions), [("plaintext-second-session", 1)]);
+}
+
+#[test]
+fn of_answers_that_the_kernel_does_not_decrypt_nothing_is_said() {
+    for (ingress, gap) in [(Keyed::Never, true), (Keyed::FromBeginning, false)] {
+        let keys = Keys { egress: Keyed::FromBeginning, ingress };
+        let mut sessions = both();
+        let mut tracker = Tracker::new(Limits::default());
+        let mut observed = Vec::new();
+        let asked = of_kernel(keys, 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
+        sessions.record(&asked, None, 0, &mut |segment| tracker.segment(segment, &mut |it| observed.push(it)));
+        sessions.packet(&Segment { fin: true, ..packet(CLIENT, b"") });
+        sessions
+            .advance(Timestamp(5_000_000_000), &mut |segment| tracker.segment(segment, &mut |it| observed.push(it)));
+        tracker.finish(&mut |it| observed.push(it));
+        let exchanges: Vec<&Exchange> = observed
+            .iter()
+            .filter_map(|it| match it {
+                Observation::Exchange(exchange) => Some(exchange),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(exchanges.len(), 1, "{observed:?}");
+        assert_eq!((exchanges[0].response.is_none(), exchanges[0].unknown.is_some()), (true, gap), "{ingress:?}");
     }
 }

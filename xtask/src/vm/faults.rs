@@ -98,7 +98,7 @@ fn check_out_of_memory(ended: &str, before: &str, between: &str, after: &str) ->
 }
 
 /// What stands behind each "@@" line, or on it.
-fn sections(console: &str) -> HashMap<String, String> {
+pub(super) fn sections(console: &str) -> HashMap<String, String> {
     let mut sections: HashMap<String, String> = HashMap::new();
     let mut current = String::new();
     for line in console.lines() {

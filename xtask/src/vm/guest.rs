@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::{faults::FAULTS, hooks::HookRun, initramfs::Archive};
+use super::{faults::FAULTS, hooks::HookRun, initramfs::Archive, kernel::Modules, ktls::KTLS};
 use crate::process::{find, root, run};
 
 /// Calls `vm-case` makes over each address family; `init.sh` says the same.
@@ -41,8 +41,10 @@ pub(crate) struct Programs {
     pub(crate) case: PathBuf,
     /// `tls-case` of the tests: holds what is captured of TLS connections against what was sent.
     pub(crate) tls_case: PathBuf,
-    /// Modules of the kernels, by their series, in the order in which they are loaded.
-    pub(crate) modules: Vec<(&'static str, Vec<PathBuf>)>,
+    /// Modules of the kernels.
+    pub(crate) modules: Vec<Modules>,
+    /// `ktls-case` of the tests: prints, for each call it makes over kernel TLS, what must be said of it.
+    pub(crate) ktls_case: PathBuf,
 }
 
 /// An initramfs that runs the auditor between a real server and a real client.
@@ -61,9 +63,13 @@ pub(crate) fn initramfs(programs: &Programs) -> Result<Vec<u8>> {
     archive.with_libraries("bin/auditor", &programs.auditor)?;
     archive.with_libraries("bin/vm-case", &programs.case)?;
     archive.with_libraries("bin/tls-case", &programs.tls_case)?;
-    for (series, modules) in &programs.modules {
-        for (number, module) in modules.iter().enumerate() {
-            archive.file(&format!("modules/{series}/{number:02}.ko"), &fs::read(module)?);
+    archive.program("ktls", KTLS.as_bytes());
+    archive.with_libraries("bin/ktls-case", &programs.ktls_case)?;
+    for modules in &programs.modules {
+        for (folder, files) in [("modules", &modules.translation), ("modules-tls", &modules.tls)] {
+            for (number, module) in files.iter().enumerate() {
+                archive.file(&format!("{folder}/{}/{number:02}.ko", modules.series), &fs::read(module)?);
+            }
         }
     }
     archive.with_libraries("bin/nft", &find("nft").context("nft is missing: run `cargo xtask setup --tests`")?)?;

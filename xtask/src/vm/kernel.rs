@@ -19,7 +19,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
 
 /// What translates addresses, each behind those that it needs. Where one of them is built in there is no file of it.
-const MODULES: [&str; 9] = [
+const TRANSLATION: [&str; 9] = [
     "libcrc32c",
     "nf_defrag_ipv4",
     "nf_defrag_ipv6",
@@ -30,6 +30,10 @@ const MODULES: [&str; 9] = [
     "nft_chain_nat",
     "nft_nat",
 ];
+/// What kernel TLS takes with AES-GCM, likewise.
+const TLS: [&str; 6] = ["gf128mul", "ghash-generic", "ctr", "crypto_null", "gcm", "tls"];
+/// Says, beside the modules, which were looked for: those of a machine that cached fewer are fetched anew.
+const LOOKED_FOR: &str = "looked-for";
 
 /// A kernel the auditor is tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,8 @@ pub(crate) const RELEASES: &[Release] = &[
 pub(crate) fn image(release: Release) -> Result<PathBuf> {
     let folder = root().join("target/vm").join(release.suite);
     let image = folder.join("vmlinuz");
-    if image.exists() && folder.join(MODULES_FOLDER).exists() {
+    let looked_for = fs::read_to_string(folder.join(MODULES_FOLDER).join(LOOKED_FOR)).unwrap_or_default();
+    if image.exists() && looked_for == names() {
         return Ok(image);
     }
     say(format!("fetching the {} kernel of Debian {}", release.series, release.suite));
@@ -70,14 +75,32 @@ pub(crate) fn image(release: Release) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// The modules of the kernel that guests need, in the order in which they are loaded.
+/// Modules of a kernel that guests need, in the order in which they are loaded.
+pub(crate) struct Modules {
+    /// The kernel's series.
+    pub(crate) series: &'static str,
+    /// Those that translate addresses.
+    pub(crate) translation: Vec<PathBuf>,
+    /// Those of kernel TLS.
+    pub(crate) tls: Vec<PathBuf>,
+}
+
+/// The modules of a kernel.
 ///
 /// # Errors
 /// As of [`image`].
-pub(crate) fn modules(release: Release) -> Result<Vec<PathBuf>> {
+pub(crate) fn modules(release: Release) -> Result<Modules> {
     let folder = image(release)?.with_file_name(MODULES_FOLDER);
-    let files = MODULES.iter().map(|name| folder.join(name).with_extension("ko"));
-    Ok(files.filter(|file| file.exists()).collect())
+    let files = |names: &[&str]| {
+        let files = names.iter().map(|name| folder.join(name).with_extension("ko"));
+        files.filter(|file| file.exists()).collect()
+    };
+    Ok(Modules { series: release.series, translation: files(&TRANSLATION), tls: files(&TLS) })
+}
+
+/// The names of all modules that are looked for.
+fn names() -> String {
+    [&TRANSLATION[..], &TLS].concat().join(" ")
 }
 
 /// An apt whose whole state lies in one folder.
@@ -191,7 +214,7 @@ fn unpack(folder: &Path, package: &str, image: &Path) -> Result<()> {
 /// Releases keep modules in different folders, and compress them or not.
 fn unpack_modules(unpacked: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for name in MODULES {
+    for name in TRANSLATION.iter().chain(&TLS) {
         let found = read(Command::new("find").arg(unpacked).args(["-name", &format!("{name}.ko*")]))?;
         let Some(found) = found.lines().next().map(Path::new) else { continue };
         let module = folder.join(name).with_extension("ko");
@@ -202,5 +225,5 @@ fn unpack_modules(unpacked: &Path, folder: &Path) -> Result<()> {
             fs::copy(found, module)?;
         }
     }
-    Ok(())
+    Ok(fs::write(folder.join(LOOKED_FOR), names())?)
 }

@@ -5,6 +5,7 @@ mod guest;
 mod hooks;
 pub(crate) mod initramfs;
 pub(crate) mod kernel;
+mod ktls;
 mod protocols;
 
 use std::{
@@ -45,16 +46,17 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
         bail!("no kernel {unknown}; there are {}", known.join(", "));
     }
     // Optimised: emulated guests are slow, and what they hold is loaded into their memory.
-    let cases =
-        ["build", "--release", "--locked", "--package", "auditor-tests", "--bin", "vm-case", "--bin", "tls-case"];
-    run(cargo().args(cases))?;
+    let cases = ["vm-case", "tls-case", "ktls-case"];
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "--package", "auditor-tests"]);
+    run(build.args(cases.iter().flat_map(|case| ["--bin", case])))?;
     let built = |name: &str| root().join("target/release").join(name);
     let chosen =
         RELEASES.iter().filter(|release| series.is_empty() || series.iter().any(|name| name == release.series));
     // What cannot be had is said below, when it is this kernel's turn.
-    let modules =
-        chosen.clone().filter_map(|release| Some((release.series, kernel::modules(*release).ok()?))).collect();
-    let programs = Programs { auditor, case: built("vm-case"), tls_case: built("tls-case"), modules };
+    let modules = chosen.clone().filter_map(|release| kernel::modules(*release).ok()).collect();
+    let [case, tls_case, ktls_case] = cases.map(built);
+    let programs = Programs { auditor, case, tls_case, ktls_case, modules };
     let initramfs = root().join("target/vm/initramfs");
     fs::create_dir_all(root().join("target/vm"))?;
     fs::write(&initramfs, guest::initramfs(&programs)?)?;
@@ -90,6 +92,11 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
             let log = image.with_file_name("faults.log");
             let console = boot(&Boot { init: "/faults", more: faults::MACHINE, log: &log, ..guest })?;
             faults::check(&console).with_context(|| log.display().to_string())?;
+            if release.plaintext {
+                let log = image.with_file_name("ktls.log");
+                let console = boot(&Boot { init: "/ktls", log: &log, ..guest })?;
+                ktls::check(&console).with_context(|| log.display().to_string())?;
+            }
             Ok(report.kernel)
         });
         let seconds = start.elapsed().as_secs();
