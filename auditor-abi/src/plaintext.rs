@@ -47,6 +47,8 @@ pub const PROGRAMS: [&str; 8] = [
 pub const PROGRAM_KERNEL: &str = "kernel_tls";
 /// Its tracepoint.
 pub const TRACEPOINT_KERNEL: &str = "sys_exit";
+/// Map: where it puts a record together; an entry for each processor.
+pub const MAP_SCRATCH: &str = "KERNEL_SCRATCH";
 /// [`PlaintextHeader::library`]: none, the kernel.
 pub const KERNEL: u32 = u32::MAX;
 

@@ -236,7 +236,7 @@ fn known(key: &SessionKey, carried: &Carried) -> Option<&'static mut Session> {
 
 /// The class of the first bytes.
 #[inline(always)]
-pub fn sniffed(buffer: u64, length: u32) -> u8 {
+fn sniffed(buffer: u64, length: u32) -> u8 {
     let word = u64::from_le;
     if length >= 24 {
         if let Some([a, b, c]) = user::<[u64; 3]>(buffer) {

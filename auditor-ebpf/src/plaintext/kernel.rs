@@ -7,19 +7,31 @@
 //! Where the process moves its bytes with a library that is probed, the library's calls tell, which also show a direction that the
 //! kernel does not encrypt.
 
+use core::ffi::c_void;
+
 use auditor_abi::{
     plaintext::{
-        CLEAR, KERNEL, LATE, LINK_KERNEL, LOST_CALL, LOST_SESSION, PRESENTED_UNKNOWN, PlaintextHeader, ROLE_UNKNOWN,
-        WHAT_DATA,
+        CLEAR, KERNEL, LATE, LINK_KERNEL, LOST_CALL, LOST_MEMORY, LOST_RING_FULL, LOST_SESSION, PRESENTED_UNKNOWN,
+        PlaintextHeader, ROLE_UNKNOWN, WHAT_DATA,
     },
-    record::{CLASS_HTTP2, CLASS_OTHER, MARK_GAP, MARK_MUTED},
+    record::{CLASS_HTTP2, CLASS_OTHER, MARK_GAP, MARK_MUTED, PAYLOAD_MAX},
 };
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::generated::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_ringbuf_output,
+    },
+};
 
 use crate::{
-    carry::{WRITTEN, decide, emit, header, sniffed},
+    carry::{decide, header},
+    clamp::clamp,
     descriptor, globals,
-    maps::{CALLS, CallKey, KERNEL_USED, SESSIONS, Session, SessionKey, count_loss},
+    maps::{CALLS, CallKey, KERNEL_SCRATCH, KERNEL_USED, PLAINTEXT, SESSIONS, Session, SessionKey, count_loss},
+    memory::{
+        KIND_BYTES, KIND_LOST, KIND_NOTHING, KIND_PASSED, MOST, SNIFFED, Scratch, UNTOLD, Work, classify, clear,
+        gather, get, set, set_long,
+    },
     read,
     registers::{Registers, user},
     sniff,
@@ -82,10 +94,6 @@ const MESSAGE_PIECES: u64 = 16;
 const MESSAGE_CONTROL: u64 = 32;
 /// Bytes of `struct cmsghdr`.
 const CONTROL: u64 = 16;
-/// Pieces of a call that are looked at.
-const PIECES: u32 = 8;
-/// What is added to a count of bytes when it is not known how many went: any hole says that some are missing.
-const UNTOLD: u32 = 1 << 16;
 
 /// What a tracepoint gives a program: its arguments, a word each (include/trace/events/syscalls.h).
 #[repr(C)]
@@ -102,20 +110,6 @@ struct Call {
     third: u64,
     fourth: u64,
     result: u64,
-}
-
-/// What a call did with its socket.
-enum Moved {
-    /// Bytes that lie at this address.
-    Bytes(u64),
-    /// Bytes that lie in pieces: address and number of their list.
-    Pieces(u64, u64),
-    /// Bytes that went past the process' memory.
-    Past,
-    /// No data of the application.
-    Nothing,
-    /// Bytes have gone that are not known.
-    Lost,
 }
 
 #[unsafe(no_mangle)]
@@ -244,14 +238,13 @@ fn ended(call: &Call) {
     if call.result == 0 {
         return;
     }
-    let mut ingress = matches!(call.number, READ | READV | RECVFROM | RECVMSG | RECVMMSG | PREADV2);
+    let mut half = u32::from(matches!(call.number, READ | READV | RECVFROM | RECVMSG | RECVMMSG | PREADV2));
     let mut found = session_of(if call.number == SPLICE { call.third } else { call.first });
     if call.number == SPLICE && found.is_none() {
         found = session_of(call.first);
-        ingress = true;
+        half = 1;
     }
     let Some(session) = found else { return };
-    let half = usize::from(ingress);
     if session.muted != 0 || session.link[1] & CLEAR << half == 0 || is_compat() {
         return;
     }
@@ -260,23 +253,24 @@ fn ended(call: &Call) {
         session.muted = 1;
         return;
     }
-    let length = call.result as u32;
-    match moved(call) {
-        Moved::Bytes(address) => piece(session, half, address, length),
-        Moved::Pieces(list, count) => pieces(session, half, list, count, length),
-        Moved::Past => {
-            // Of what was not seen it is not known that it is a body.
-            if session.http == 0 {
-                session.gap[half] = 1;
-            }
-            session.offset[half] = session.offset[half].wrapping_add(length);
-        }
-        Moved::Nothing => {}
-        Moved::Lost => {
+    // SAFETY: no arguments.
+    let Some(scratch) = KERNEL_SCRATCH.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) else {
+        return count_loss(LOST_SESSION);
+    };
+    // SAFETY: the scratch is this processor's.
+    let work = unsafe { &mut (*scratch).work };
+    clear(work);
+    set(&mut work.half, half);
+    describe(call, work);
+    match get(&work.kind) {
+        KIND_NOTHING => {}
+        KIND_LOST => {
             count_loss(LOST_CALL);
+            let half = (get(&work.half) & 1) as usize;
             session.offset[half] = session.offset[half].wrapping_add(UNTOLD);
             session.gap[half] = 1;
         }
+        _ => carry(session, scratch),
     }
 }
 
@@ -288,79 +282,78 @@ fn is_in_library() -> bool {
     CALLS.get_ptr(&key).is_some()
 }
 
-/// What a call did with the socket.
+/// Notes what a call did with the socket.
 #[inline(always)]
-fn moved(call: &Call) -> Moved {
+fn describe(call: &Call, work: &mut Work) {
     let flags = match call.number {
         SENDTO | RECVFROM => call.fourth,
         SENDMSG | RECVMSG => call.third,
         _ => 0,
     };
-    if flags & MSG_PEEK != 0 {
-        return Moved::Nothing;
-    }
-    if flags & (MSG_OOB | MSG_TRUNC) != 0 {
-        return Moved::Lost;
-    }
+    set(&mut work.length, call.result as u32);
+    set(&mut work.kind, KIND_BYTES);
     match call.number {
-        READ | WRITE | SENDTO | RECVFROM => Moved::Bytes(call.second),
-        READV | WRITEV | PREADV2 | PWRITEV2 => Moved::Pieces(call.second, call.third),
+        READ | WRITE | SENDTO | RECVFROM => set_long(&mut work.address, call.second),
+        READV | WRITEV | PREADV2 | PWRITEV2 => {
+            set_long(&mut work.address, call.second);
+            set_long(&mut work.pieces, call.third);
+        }
         SENDMSG | RECVMSG => {
             let kind = if call.number == SENDMSG { TLS_SET_RECORD_TYPE } else { TLS_GET_RECORD_TYPE };
-            message(call.second, kind)
+            message(call.second, kind, work);
         }
-        SENDFILE | SPLICE => Moved::Past,
-        _ => Moved::Lost,
+        SENDFILE | SPLICE => set(&mut work.kind, KIND_PASSED),
+        _ => set(&mut work.kind, KIND_LOST),
+    }
+    if flags & (MSG_OOB | MSG_TRUNC) != 0 {
+        set(&mut work.kind, KIND_LOST);
+    }
+    if flags & MSG_PEEK != 0 {
+        set(&mut work.kind, KIND_NOTHING);
     }
 }
 
-/// What a message was: a control message tells the type of a record that is no data, `kind` is its type.
+/// Notes what a message was: a control message tells the type of a record that is no data, `kind` is its type.
 #[inline(always)]
-fn message(address: u64, kind: u32) -> Moved {
-    let Some([list, count]) = user::<[u64; 2]>(address.wrapping_add(MESSAGE_PIECES)) else { return Moved::Lost };
-    let Some([control, length]) = user::<[u64; 2]>(address.wrapping_add(MESSAGE_CONTROL)) else { return Moved::Lost };
+fn message(address: u64, kind: u32, work: &mut Work) {
+    set(&mut work.kind, KIND_LOST);
+    let Some([list, count]) = user::<[u64; 2]>(address.wrapping_add(MESSAGE_PIECES)) else { return };
+    let Some([control, length]) = user::<[u64; 2]>(address.wrapping_add(MESSAGE_CONTROL)) else { return };
+    set_long(&mut work.address, list);
+    set_long(&mut work.pieces, count);
     if control == 0 || length < CONTROL {
-        return Moved::Pieces(list, count);
+        return set(&mut work.kind, KIND_BYTES);
     }
-    let Some([_, _, level, told]) = user::<[u32; 4]>(control) else { return Moved::Lost };
+    let Some([_, _, level, told]) = user::<[u32; 4]>(control) else { return };
     if u64::from(level) != SOL_TLS || told != kind {
-        return Moved::Lost;
-    }
-    match user::<u8>(control.wrapping_add(CONTROL)) {
-        Some(APPLICATION_DATA) => Moved::Pieces(list, count),
-        Some(_) => Moved::Nothing,
-        None => Moved::Lost,
-    }
-}
-
-/// Takes the pieces of a call that moved `length` bytes, in their order.
-#[inline(always)]
-fn pieces(session: &mut Session, half: usize, list: u64, count: u64, length: u32) {
-    let mut left = length;
-    for index in 0..PIECES {
-        if left == 0 || u64::from(index) >= count {
-            break;
-        }
-        let Some([base, size]) = user::<[u64; 2]>(list.wrapping_add(u64::from(index) * 16)) else { break };
-        let size = size.min(u64::from(left)) as u32;
-        if size != 0 {
-            piece(session, half, base, size);
-            left -= size;
-        }
-    }
-    // What lies behind them is not copied: as far as it is no body it is missed by its place.
-    session.offset[half] = session.offset[half].wrapping_add(left);
-}
-
-/// Takes bytes that lie together.
-#[inline(always)]
-fn piece(session: &mut Session, half: usize, buffer: u64, length: u32) {
-    let offset = session.offset[half];
-    session.offset[half] = offset.wrapping_add(length);
-    if session.muted != 0 {
         return;
     }
-    let (class, wanted) = match sniffed(buffer, length) {
+    let Some(kind) = user::<u8>(control.wrapping_add(CONTROL)) else { return };
+    set(&mut work.kind, if kind == APPLICATION_DATA { KIND_BYTES } else { KIND_NOTHING });
+}
+
+/// Emits bytes of a socket when they are wanted, and remembers that they went through it.
+#[inline(always)]
+fn carry(session: &mut Session, scratch: *mut Scratch<PlaintextHeader>) {
+    // SAFETY: the scratch is this processor's.
+    let work = unsafe { &mut (*scratch).work };
+    let half = (get(&work.half) & 1) as usize;
+    let (length, offset) = (get(&work.length), session.offset[half]);
+    session.offset[half] = offset.wrapping_add(length);
+    set(&mut work.offset, offset);
+    if get(&work.kind) == KIND_PASSED {
+        // Of what was not seen it is not known that it is a body.
+        if session.http == 0 {
+            session.gap[half] = 1;
+        }
+        return;
+    }
+    set(&mut work.wanted, length.min(SNIFFED));
+    if !gather(scratch) {
+        return lost(session, half, LOST_MEMORY);
+    }
+    classify(scratch);
+    let (class, wanted) = match get(&work.class) as u8 {
         // Frames are not followed here.
         CLASS_HTTP2 if session.http == 0 => {
             session.muted = 1;
@@ -368,25 +361,58 @@ fn piece(session: &mut Session, half: usize, buffer: u64, length: u32) {
         }
         class => decide(session, half, class, length),
     };
-    if class == sniff::NOTHING {
+    set(&mut work.class, u32::from(class));
+    set(&mut work.wanted, wanted);
+    if get(&work.class) == u32::from(sniff::NOTHING) {
         return;
     }
-    let mut place = core::mem::MaybeUninit::<PlaintextHeader>::zeroed();
-    // SAFETY: integers and byte arrays: zeroes make one.
-    let header = header(unsafe { place.assume_init_mut() }, 0, KERNEL, &session.link, LINK_KERNEL);
-    header.born_ns = session.born_ns;
-    header.offset = offset;
-    header.length = length;
-    header.direction = half as u8;
-    header.class = class;
-    // The flags are 0 or 1 each.
-    header.marks = session.gap[half] as u8 * MARK_GAP | session.muted as u8 * MARK_MUTED;
-    header.what = WHAT_DATA;
-    header.role = ROLE_UNKNOWN;
-    header.presented = PRESENTED_UNKNOWN;
-    let status = emit(header, buffer, wanted);
-    session.gap[half] = u32::from(status != WRITTEN);
-    if status != WRITTEN {
-        count_loss(status);
+    let wanted = get(&work.wanted);
+    if wanted <= get(&work.copied) {
+        set(&mut work.copied, wanted);
+    } else {
+        set(&mut work.wanted, wanted.min(MOST));
+        if !gather(scratch) {
+            return lost(session, half, LOST_MEMORY);
+        }
+    }
+    write(session, scratch);
+}
+
+/// A record was lost.
+#[inline(always)]
+fn lost(session: &mut Session, half: usize, status: u32) {
+    session.gap[half] = 1;
+    count_loss(status);
+}
+
+/// Puts the header before the payload and the record into the ring.
+#[inline(always)]
+fn write(session: &mut Session, scratch: *mut Scratch<PlaintextHeader>) {
+    // SAFETY: the scratch is this processor's; the payload begins where the header ends.
+    let status = unsafe {
+        let work = &(*scratch).work;
+        let half = (get(&work.half) & 1) as usize;
+        let header = header(&mut (*scratch).header, 0, KERNEL, &session.link, LINK_KERNEL);
+        header.born_ns = session.born_ns;
+        header.offset = get(&work.offset);
+        header.length = get(&work.length);
+        header.captured = get(&work.copied);
+        header.result = 0;
+        header.direction = half as u8;
+        header.class = get(&work.class) as u8;
+        // The flags are 0 or 1 each.
+        header.marks = session.gap[half] as u8 * MARK_GAP | session.muted as u8 * MARK_MUTED;
+        header.what = WHAT_DATA;
+        header.role = ROLE_UNKNOWN;
+        header.has_result = 0;
+        header.presented = PRESENTED_UNKNOWN;
+        let size = size_of::<PlaintextHeader>() as u64 + clamp::<PAYLOAD_MAX>(get(&work.copied).wrapping_add(1)) - 1;
+        let ring = (&raw const PLAINTEXT).cast_mut().cast::<c_void>();
+        let status = bpf_ringbuf_output(ring, (&raw mut *header).cast(), size, u64::from(BPF_RB_NO_WAKEUP));
+        session.gap[half] = u32::from(status != 0);
+        status
+    };
+    if status != 0 {
+        count_loss(LOST_RING_FULL);
     }
 }

@@ -19,6 +19,8 @@ mod http2;
 mod kernel;
 mod libraries;
 mod maps;
+#[path = "../memory.rs"]
+mod memory;
 #[path = "../packet.rs"]
 #[expect(dead_code, reason = "the headers of packets are of no use here")]
 mod packet;

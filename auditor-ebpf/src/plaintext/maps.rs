@@ -1,12 +1,12 @@
 //! Maps, and what is remembered of a session and of a call under way.
 
-use auditor_abi::plaintext::{LOST_COUNT, Library};
+use auditor_abi::plaintext::{LOST_COUNT, Library, PlaintextHeader};
 use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 
-use crate::frames::Frames;
+use crate::{frames::Frames, memory::Scratch};
 
 /// Carries records to the auditor. The loader sets its size.
 #[map]
@@ -39,6 +39,11 @@ pub static MOVES: LruHashMap<u64, Move> = LruHashMap::with_max_entries(8 * 1024,
 /// The program that follows HTTP/2.
 #[map]
 pub static HTTP2_PROGRAM: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Where a record of kernel TLS is put together: an entry for each processor, set by the loader. Its program runs in a process' context with
+/// preemption off, so that nothing interferes.
+#[map]
+pub static KERNEL_SCRATCH: Array<Scratch<PlaintextHeader>> = Array::with_max_entries(1, 0);
 
 /// 1 from the first time on that the kernel was given keys of TLS.
 #[map]

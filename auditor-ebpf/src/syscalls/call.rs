@@ -7,11 +7,11 @@ use aya_ebpf::{
 };
 
 use crate::{
-    carry::{self, KIND_BYTES, KIND_END, KIND_LOST, KIND_NOTHING, KIND_PASSED},
+    carry,
     descriptor::{self, Descriptor},
     globals,
-    maps::{SCRATCH, Socket, UNIX_SOCKETS, Work, count_loss},
-    memory::{clear, get, set, set_long},
+    maps::{SCRATCH, Socket, UNIX_SOCKETS, count_loss},
+    memory::{KIND_BYTES, KIND_END, KIND_LOST, KIND_NOTHING, KIND_PASSED, Work, clear, get, set, set_long},
     peer, read,
     registers::user,
 };

@@ -20,8 +20,8 @@ use aya_ebpf::{
 use crate::{
     clamp::clamp,
     globals,
-    maps::{SYSCALL_RECORDS, Scratch, Socket, Work, count_loss},
-    memory::{gather, get, set},
+    maps::{SYSCALL_RECORDS, Scratch, Socket, count_loss},
+    memory::{KIND_BYTES, KIND_END, MOST, SNIFFED, UNTOLD, Work, classify, gather, get, set},
     read, sniff,
 };
 
@@ -33,24 +33,6 @@ const PROTOCOL_HTTP1: u32 = 1;
 const PROTOCOL_SWITCHED: u32 = 2;
 /// HTTP/2: all of it is copied, up to what one record holds.
 const PROTOCOL_HTTP2: u32 = 3;
-
-/// Bytes that are looked at to tell what a call moved.
-const SNIFFED: u32 = 24;
-/// Most that is copied of one call.
-const MOST: u32 = PAYLOAD_MAX as u32 - 2;
-/// What is added to a count of bytes when it is not known how many went: any hole says that some are missing.
-const UNTOLD: u32 = 1 << 16;
-
-/// [`Work::kind`]: nothing happened to the socket.
-pub const KIND_NOTHING: u32 = 0;
-/// Bytes were read or written that lie in the process' memory.
-pub const KIND_BYTES: u32 = 1;
-/// Bytes were written or read that went past the process' memory.
-pub const KIND_PASSED: u32 = 2;
-/// Nothing more comes in.
-pub const KIND_END: u32 = 3;
-/// Bytes have gone that are not known.
-pub const KIND_LOST: u32 = 4;
 
 /// Emits bytes of a socket when they are wanted, and remembers that they went through it.
 #[inline(always)]
@@ -123,28 +105,6 @@ pub fn note_path(address: u64, socket: &mut Socket) {
 fn lost(socket: &mut Socket, half: usize, status: u32) {
     socket.gap[half] = 1;
     count_loss(status);
-}
-
-/// The class of the first bytes that were copied. How many are known is one of few constants, as the sniff wants it.
-#[inline(always)]
-fn classify(scratch: *mut Scratch) {
-    // SAFETY: the payload is aligned to 4 and longer than that.
-    let (words, work) = unsafe {
-        let words = (&raw const (*scratch).payload).cast::<[[u32; 2]; 3]>().read_volatile();
-        (words, &mut (*scratch).work)
-    };
-    let word = |at: usize| u64::from(u32::from_le(words[at][0])) | u64::from(u32::from_le(words[at][1])) << 32;
-    let copied = get(&work.copied);
-    // What stands behind is of an earlier call.
-    let (known, first, rest) = match copied {
-        24.. => (24, u64::MAX, u64::MAX),
-        8.. => (8, u64::MAX, 0),
-        4.. => (4, 0xffff_ffff, 0),
-        _ => (1, 0xff, 0),
-    };
-    set(&mut work.behind, if copied >= 12 { u32::from_le(words[1][0]) } else { 0 });
-    let class = sniff::classify([word(0) & first, word(1) & rest, word(2) & rest], known);
-    set(&mut work.class, u32::from(class));
 }
 
 /// Decides on the class of what a call moved and how much of it is wanted; class `NOTHING` when none of it.

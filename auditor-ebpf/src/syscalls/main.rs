@@ -18,6 +18,7 @@ mod clamp;
 mod descriptor;
 mod globals;
 mod maps;
+#[path = "../memory.rs"]
 mod memory;
 #[path = "../packet.rs"]
 #[expect(dead_code, reason = "the headers of packets are of no use here")]

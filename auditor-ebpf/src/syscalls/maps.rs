@@ -1,9 +1,6 @@
 //! Maps, and what is remembered of a socket.
 
-use auditor_abi::{
-    record::PAYLOAD_MAX,
-    syscalls::{LOST_COUNT, PATH_MAX, SyscallHeader},
-};
+use auditor_abi::syscalls::{LOST_COUNT, PATH_MAX, SyscallHeader};
 use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
@@ -28,39 +25,7 @@ pub static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
 pub static UNIX_SOCKETS: LruHashMap<u64, Socket> = LruHashMap::with_max_entries(16 * 1024, 0);
 
 /// A record in the making.
-#[repr(C)]
-pub struct Scratch {
-    pub work: Work,
-    pub header: SyscallHeader,
-    /// Pieces are put one behind the other: each begins below [`PAYLOAD_MAX`] and is shorter than that.
-    pub payload: [u8; 2 * PAYLOAD_MAX],
-}
-
-/// What is known of the call. In memory, and not in registers: the verifier follows what stands in registers through every path
-/// there is, and sees that what stands in memory is the same behind each.
-#[repr(C)]
-pub struct Work {
-    /// Where its bytes lie, or the pieces of them.
-    pub address: u64,
-    /// Number of pieces (`struct iovec`); 0 when the bytes lie at the address itself.
-    pub pieces: u64,
-    /// One of the `carry` module's `KIND_*` constants.
-    pub kind: u32,
-    /// Bytes it moved.
-    pub length: u32,
-    /// Bytes that went the same way before.
-    pub offset: u32,
-    /// 0 for what the process wrote, 1 for what it read.
-    pub half: u32,
-    /// Class of its first bytes.
-    pub class: u32,
-    /// What follows `HTTP/1.1` in its first bytes.
-    pub behind: u32,
-    /// Bytes that are to be copied.
-    pub wanted: u32,
-    /// Bytes that have been copied.
-    pub copied: u32,
-}
+pub type Scratch = crate::memory::Scratch<SyscallHeader>;
 
 /// What is remembered of a socket.
 #[repr(C)]

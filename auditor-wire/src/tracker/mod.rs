@@ -195,7 +195,11 @@ impl Tracker {
             let Some((due, id)) = self.ended.pop_front() else { break };
             if matches!(self.table.get(id), Some(Entry { state: State::Ended(at, _), .. }) if later(*at, LINGER) <= due)
             {
-                self.forget(id);
+                if self.carries_more(id) {
+                    self.ended.push_back((later(now, LINGER), id));
+                } else {
+                    self.forget(id);
+                }
             }
         }
         while let Some((id, used)) = self.table.oldest()
@@ -542,6 +546,13 @@ impl Tracker {
     /// What the other end of a TLS connection carries, for what one end carries: their packets have told that they are two ends.
     fn inside_twin(&self, id: SocketId) -> Option<SocketId> {
         id.is_plaintext().then(|| self.twin_of(id.carrier()))?.map(SocketId::plaintext)
+    }
+
+    /// Whether calls are still to come that were read inside a TLS connection whose packets have told its end.
+    fn carries_more(&self, id: SocketId) -> bool {
+        let is_live =
+            |id: SocketId| matches!(self.table.get(id.plaintext()), Some(Entry { state: State::Live(_), .. }));
+        self.limits.tls_plaintext && (is_live(id) || self.twin_of(id).is_some_and(is_live))
     }
 
     fn identity(&self, id: SocketId) -> Option<&Identity> {

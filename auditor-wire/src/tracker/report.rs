@@ -127,7 +127,9 @@ impl Tracker {
         request: Option<u32>,
         sender: Option<Owner>,
     ) -> (End, End, Endpoints) {
-        let twin = self.twin_of(me.id).and_then(|twin| self.identity(twin));
+        // What is inside TLS may be read at one end alone: its packets know the other as well.
+        let twin = self.twin_of(me.id).or_else(|| self.twin_of(me.id.carrier()));
+        let twin = twin.and_then(|twin| self.identity(twin));
         let here = End {
             address: me.endpoints.local,
             socket: Some(me.id.carrier()),
@@ -146,7 +148,11 @@ impl Tracker {
             Reporter::Source => (End { owner: sender.or(here.owner), ..here }, there, me.wire(Direction::Egress)),
             Reporter::Destination => {
                 let sender = twin.and_then(|twin| match self.table.get(twin.id) {
-                    Some(Entry { state: State::Live(connection), .. }) => connection.sender_of(request),
+                    Some(Entry { state: State::Live(connection), .. })
+                        if twin.id.is_plaintext() == me.id.is_plaintext() =>
+                    {
+                        connection.sender_of(request)
+                    }
                     _ => twin.owner,
                 });
                 (End { owner: sender, ..there }, here, me.wire(Direction::Ingress).reversed())

@@ -159,3 +159,35 @@ fn what_the_handshake_showed_is_known_for_as_long_as_calls_come() {
     });
     assert_eq!(calls.collect::<Vec<_>>(), [ClientCertificate::Presented; 40]);
 }
+
+/// What is read inside TLS at one end may be told of behind the end of its packets, which know the other end as well.
+#[test]
+fn a_call_inside_that_one_end_told_late_has_both_processes_and_the_handshake() {
+    for (client, server) in [(Some(1), None), (None, Some(2))] {
+        let limits = Limits { tls_plaintext: true, ..Limits::default() };
+        let mut tracker = Tracker::new(limits);
+        let mut seen = Vec::new();
+        let mut talk = Talk::live(Some(1), Some(2));
+        let mut inside = Talk { time: talk.time, ..Talk::live(client, server) };
+        let asked = inside.by_client("GET /late HTTP/1.1\r\nHost: h\r\n\r\n");
+        let packets = [mutual(&mut talk), asked, talk.close()].concat();
+        let ended = talk.time + 3 * SECOND;
+        inside.time = ended;
+        for packet in packets.into_iter().chain(inside.close()) {
+            let within = packet.payload.starts_with(b"GET") || packet.time > talk.time + SECOND;
+            let socket = SocketId(packet.socket);
+            let packet = Packet { socket: if within { socket.plaintext().0 } else { socket.0 }, ..packet };
+            if packet.time > ended {
+                tracker.advance(Timestamp(ended), &mut |it| seen.push(it));
+            }
+            tracker.segment(&packet.segment(), &mut |it| seen.push(it));
+        }
+        tracker.finish(&mut |it| seen.push(it));
+        let told = |it| if matches!(it, &Observation::Exchange(_)) { Some(exchange(it)) } else { None };
+        let calls: Vec<_> = seen.iter().filter_map(told).collect();
+        let [call] = calls[..] else { panic!("{calls:?}") };
+        let owners = [&call.source, &call.destination].map(|end| end.owner.map(|owner| owner.tgid));
+        assert_eq!(owners, [Some(1), Some(2)]);
+        assert_eq!(call.tls.as_ref().map(|facts| facts.client.certificate), Some(ClientCertificate::Presented));
+    }
+}

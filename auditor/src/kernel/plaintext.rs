@@ -10,6 +10,7 @@ use aya::{
         BtfTracePoint, ProgramError, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
+    util::nr_cpus,
 };
 use zerocopy::IntoBytes as _;
 
@@ -69,9 +70,11 @@ pub fn load(object: &[u8], options: &Options) -> Result<(Probes, Losses, Ring), 
             message: format!("TLS plaintext is read on {ARCHITECTURE} alone, and this is {}", std::env::consts::ARCH),
         });
     }
+    let processors = nr_cpus().map_err(|(file, source)| LoadError::Object { message: format!("{file}: {source}") })?;
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(abi::MAP_RECORDS, options.ring_bytes)
+        .map_max_entries(abi::MAP_SCRATCH, u32::try_from(processors).unwrap_or(u32::MAX))
         .override_global(names::GLOBAL_REQUEST_BUDGET, &options.request_head_bytes, true)
         .override_global(names::GLOBAL_RESPONSE_BUDGET, &options.response_head_bytes, true);
     for (name, offset) in &options.offsets {
@@ -145,6 +148,12 @@ impl Probes {
     /// When it was not loaded or the kernel refuses.
     pub fn attach_kernel_tls(&mut self) -> Result<(), LoadError> {
         exit(&mut self.ebpf)?.attach().map_err(|error| program_error(abi::PROGRAM_KERNEL, error)).map(drop)
+    }
+
+    /// Instructions the verifier walked through for the program that reads kernel TLS, where the kernel tells.
+    #[must_use]
+    pub fn verified_kernel_tls(&self) -> Option<u32> {
+        self.ebpf.program(abi::PROGRAM_KERNEL)?.info().ok()?.verified_instruction_count()
     }
 
     /// Run time of each program; zero while statistics are off.

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use auditor_abi::plaintext::PROGRAM_KERNEL;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -251,7 +252,11 @@ impl Search {
         }
         self.kernel_tls = true;
         match probes.load_kernel_tls().and_then(|()| probes.attach_kernel_tls()) {
-            Ok(()) => tracing::info!("reading kernel TLS; every system call of the node takes a little longer"),
+            Ok(()) => {
+                tracing::info!("reading kernel TLS; every system call of the node takes a little longer");
+                let instructions = probes.verified_kernel_tls();
+                tracing::debug!(program = PROGRAM_KERNEL, instructions, "verified");
+            }
             Err(error) => tracing::warn!(%error, "kernel TLS is not read, and what the wire shows of it stands"),
         }
     }

@@ -155,15 +155,20 @@ impl HookRun {
 
     /// Instructions the verifier walked through, by program, where the kernel tells.
     pub(crate) fn instructions(&self) -> BTreeMap<String, u64> {
-        let count = |line: &str| {
-            let (_, rest) = line.split_once("program=\"")?;
-            let (program, rest) = rest.split_once('"')?;
-            let (_, count) = rest.split_once("instructions=")?;
-            let digits = count.split(|c: char| !c.is_ascii_digit()).next()?;
-            Some((program.to_owned(), digits.parse().ok()?))
-        };
-        self.log.lines().filter(|line| line.contains(" verified")).filter_map(count).collect()
+        instructions(&self.log)
     }
+}
+
+/// Instructions the verifier walked through, by program, as a log tells.
+pub(crate) fn instructions(log: &str) -> BTreeMap<String, u64> {
+    let count = |line: &str| {
+        let (_, rest) = line.split_once("program=\"")?;
+        let (program, rest) = rest.split_once('"')?;
+        let (_, count) = rest.split_once("instructions=")?;
+        let digits = count.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((program.to_owned(), digits.parse().ok()?))
+    };
+    log.lines().filter(|line| line.contains(" verified")).filter_map(count).collect()
 }
 
 fn golden() -> PathBuf {
@@ -207,17 +212,21 @@ fn differences(golden: &Counts, found: &Counts) -> String {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn write_table(rows: &[Row], counts: &Counts) -> Result<()> {
+pub(crate) fn write_table(rows: &[Row], kernel_tls: &[(String, String)], counts: &Counts) -> Result<()> {
     let path = root().join("docs/kernels.md");
-    fs::write(&path, table(rows, counts)).with_context(|| path.display().to_string())
+    fs::write(&path, table(rows, kernel_tls, counts)).with_context(|| path.display().to_string())
 }
 
-fn table(rows: &[Row], counts: &Counts) -> String {
+fn table(rows: &[Row], kernel_tls: &[(String, String)], counts: &Counts) -> String {
     let mut text = String::from(INTRODUCTION);
     let keep_alive = |row: &Row| [&[("keep-alive calls right".to_owned(), row.judged.clone())], &row.ways[..]].concat();
     text += &columns(rows, keep_alive);
     text += PROTOCOLS;
     text += &columns(rows, |row| row.protocols.clone());
+    text += KERNEL_TLS;
+    for (kernel, calls) in kernel_tls {
+        text += &format!("| {kernel} | {calls} |\n");
+    }
     text += INSTRUCTIONS;
     for (kernel, programs) in counts {
         for (program, count) in programs {
@@ -261,6 +270,17 @@ of both ends are longer than what is copied of a handshake. *HTTP/2*: three stre
 gRPC. *HTTP/2 bodies*: 200 KB each way, with the head of another call behind them in the same write. *DNAT*: HTTP/1.1, then the same of
 HTTP/2 and of TLS, to an address that is translated to the server's.
 
+";
+
+const KERNEL_TLS: &str = "
+## Kernel TLS
+
+Calls whose TLS the kernel does, read with `tls_plaintext` ([plaintext.md](plaintext.md#kernel-tls)): calls told of once and right, of
+those that were made, in ten ways: TLS 1.2 and 1.3, keys of both ends or one, of both directions or one, control messages, pieces,
+peeked at, sent with `sendfile`. *Right*: method, path, status, credential, verdict, outcome and the processes of both ends.
+
+| kernel | calls right |
+|---|---|
 ";
 
 const INSTRUCTIONS: &str = "

@@ -21,9 +21,9 @@ logged() {
 }
 
 echo "@@ doctor"
-auditor doctor | grep 'ernel TLS'
+auditor doctor | grep '^Kernel TLS'
 : >/run/log
-auditor watch --output jsonl --tls-plaintext >/run/records 2>/run/log &
+auditor watch --output jsonl --tls-plaintext --log-level debug >/run/records 2>/run/log &
 auditor=$!
 logged 'reading TLS plaintext'
 # Without the module nothing is attached.
@@ -31,12 +31,12 @@ grep -c 'reading kernel TLS' /run/log | sed 's/^/@@ early /'
 for module in /modules-tls/"$(uname -r | cut -d. -f1,2)"/*; do insmod "$module"; done
 logged 'reading kernel TLS'
 ktls-case >/run/expected 2>/run/case
-sleep 6
+sleep 1
 kill "$auditor"
 wait "$auditor"
 echo "@@ status $?"
 echo "@@ doctor-loaded"
-auditor doctor | grep 'ernel TLS'
+auditor doctor | grep '^Kernel TLS'
 echo "@@ case"
 cat /run/case
 echo "@@ expected"

@@ -61,7 +61,7 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
     fs::create_dir_all(root().join("target/vm"))?;
     fs::write(&initramfs, guest::initramfs(&programs)?)?;
     let mut failed = Vec::new();
-    let (mut rows, mut counts) = (Vec::new(), BTreeMap::new());
+    let (mut rows, mut kernel_tls, mut counts) = (Vec::new(), Vec::new(), BTreeMap::new());
     for release in chosen {
         let start = Instant::now();
         let result = kernel::image(*release).and_then(|image| {
@@ -95,7 +95,13 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
             if release.plaintext {
                 let log = image.with_file_name("ktls.log");
                 let console = boot(&Boot { init: "/ktls", log: &log, ..guest })?;
-                ktls::check(&console).with_context(|| log.display().to_string())?;
+                let calls = ktls::check(&console).with_context(|| log.display().to_string())?;
+                kernel_tls.push((release.series.to_owned(), calls));
+                let counted: &mut BTreeMap<_, _> = counts.entry(release.series.to_owned()).or_default();
+                counted.extend(hooks::instructions(&console));
+            } else {
+                // What the auditor says of this kernel was checked above.
+                kernel_tls.push((release.series.to_owned(), ktls::NOT_READ.to_owned()));
             }
             Ok(report.kernel)
         });
@@ -103,8 +109,10 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
         match result {
             Ok(kernel) => {
                 let hooks: Vec<&str> = HOOKS.into_iter().filter(|hook| !lacks_returns(release.series, hook)).collect();
+                let calls = kernel_tls.last().map_or("", |(_, calls)| calls);
                 say(format!(
-                    "kernel {kernel}: loaded, captured, judged right by {}, beside faults; {seconds} s",
+                    "kernel {kernel}: loaded, captured, judged right by {}, beside faults; calls over kernel TLS right: {calls}; \
+                     {seconds} s",
                     hooks.join(", ")
                 ));
             }
@@ -120,7 +128,7 @@ pub(crate) fn run_matrix(series: &[String], auditor: PathBuf, write: bool) -> Re
     counts.retain(|_, programs| !programs.is_empty());
     hooks::check_instructions(&counts, write)?;
     if write {
-        hooks::write_table(&rows, &counts)?;
+        hooks::write_table(&rows, &kernel_tls, &counts)?;
     }
     Ok(())
 }
