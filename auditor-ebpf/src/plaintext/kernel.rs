@@ -32,46 +32,25 @@ use crate::{
         KIND_BYTES, KIND_LOST, KIND_NOTHING, KIND_PASSED, MOST, SNIFFED, Scratch, UNTOLD, Work, classify, clear,
         gather, get, set, set_long,
     },
+    numbers::{
+        COMPAT, MESSAGE_PIECES, MOVES, MSG_OOB, MSG_PEEK, READ, READV, RECVFROM, RECVMMSG, RECVMSG, SENDFILE, SENDMMSG,
+        SENDMSG, SENDTO, SPLICE, WRITE, WRITEV,
+    },
     read,
     registers::{Registers, user},
     sniff,
 };
 
-/// Numbers of the calls (arch/x86/entry/syscalls/syscall_64.tbl).
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const READV: u64 = 19;
-const WRITEV: u64 = 20;
-const SENDFILE: u64 = 40;
-const SENDTO: u64 = 44;
-const RECVFROM: u64 = 45;
-const SENDMSG: u64 = 46;
-const RECVMSG: u64 = 47;
+/// Numbers of calls beside those that move bytes in both places (arch/x86/entry/syscalls/syscall_64.tbl).
 const SETSOCKOPT: u64 = 54;
-const SPLICE: u64 = 275;
-const RECVMMSG: u64 = 299;
-const SENDMMSG: u64 = 307;
 const PREADV2: u64 = 327;
 const PWRITEV2: u64 = 328;
 
 /// The wanted ones below 64, a bit each.
-const SMALL: u64 = 1 << READ
-    | 1 << WRITE
-    | 1 << READV
-    | 1 << WRITEV
-    | 1 << SENDFILE
-    | 1 << SENDTO
-    | 1 << RECVFROM
-    | 1 << SENDMSG
-    | 1 << RECVMSG
-    | 1 << SETSOCKOPT;
+const SMALL: u64 = MOVES | 1 << SETSOCKOPT;
 
-/// `MSG_OOB`, `MSG_PEEK` and `MSG_TRUNC` (include/linux/socket.h).
-const MSG_OOB: u64 = 1;
-const MSG_PEEK: u64 = 2;
+/// `MSG_TRUNC` (include/linux/socket.h).
 const MSG_TRUNC: u64 = 0x20;
-/// `TS_COMPAT` (arch/x86/include/asm/thread_info.h): the call came through the 32-bit entry, which numbers calls differently.
-const COMPAT: u32 = 2;
 
 /// `SOL_TLS` (include/linux/socket.h), and of include/uapi/linux/tls.h the options with keys and the types of control messages.
 const SOL_TLS: u64 = 282;
@@ -89,8 +68,7 @@ const SHORTEST_KEYS: u64 = 40;
 const LONGEST_KEYS: u64 = 64;
 const NUMBER: u64 = 8;
 
-/// Where `struct user_msghdr` (include/linux/socket.h) keeps the address and number of its pieces, and those of control messages.
-const MESSAGE_PIECES: u64 = 16;
+/// Where `struct user_msghdr` (include/linux/socket.h) keeps the address and length of control messages.
 const MESSAGE_CONTROL: u64 = 32;
 /// Bytes of `struct cmsghdr`.
 const CONTROL: u64 = 16;

@@ -12,48 +12,24 @@ use crate::{
     globals,
     maps::{SCRATCH, Socket, UNIX_SOCKETS, count_loss},
     memory::{KIND_BYTES, KIND_END, KIND_LOST, KIND_NOTHING, KIND_PASSED, Work, clear, get, set, set_long},
+    numbers::{
+        COMPAT, MESSAGE_PIECES, MOVES, MSG_OOB, MSG_PEEK, READ, READV, RECVFROM, RECVMMSG, RECVMSG, SENDFILE, SENDMMSG,
+        SENDMSG, SENDTO, SPLICE, WRITE, WRITEV,
+    },
     peer, read,
     registers::user,
 };
 
-/// Numbers of the calls (arch/x86/entry/syscalls/syscall_64.tbl).
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const READV: u64 = 19;
-const WRITEV: u64 = 20;
-const SENDFILE: u64 = 40;
+/// Numbers of calls beside those that move bytes in both places (arch/x86/entry/syscalls/syscall_64.tbl).
 const ACCEPT: u64 = 43;
-const SENDTO: u64 = 44;
-const RECVFROM: u64 = 45;
-const SENDMSG: u64 = 46;
-const RECVMSG: u64 = 47;
-const SPLICE: u64 = 275;
 const ACCEPT4: u64 = 288;
-const RECVMMSG: u64 = 299;
-const SENDMMSG: u64 = 307;
 
 /// The wanted ones below 64, a bit each.
-const SMALL: u64 = 1 << READ
-    | 1 << WRITE
-    | 1 << READV
-    | 1 << WRITEV
-    | 1 << SENDFILE
-    | 1 << ACCEPT
-    | 1 << SENDTO
-    | 1 << RECVFROM
-    | 1 << SENDMSG
-    | 1 << RECVMSG;
+const SMALL: u64 = MOVES | 1 << ACCEPT;
 
-/// `MSG_OOB` and `MSG_PEEK` (include/linux/socket.h).
-const MSG_OOB: u64 = 1;
-const MSG_PEEK: u64 = 2;
-/// Where `struct user_msghdr` (include/linux/socket.h) keeps the address and number of its pieces.
-const MESSAGE_PIECES: u64 = 16;
 /// `AF_UNIX` and `SOCK_STREAM`.
 const AF_UNIX: u16 = 1;
 const SOCK_STREAM: u16 = 1;
-/// `TS_COMPAT` (arch/x86/include/asm/thread_info.h): the call came through the 32-bit entry, which numbers calls differently.
-const COMPAT: u32 = 2;
 
 /// A system call and its arguments.
 pub struct Call {

@@ -20,6 +20,8 @@ mod globals;
 mod maps;
 #[path = "../memory.rs"]
 mod memory;
+#[path = "../numbers.rs"]
+mod numbers;
 #[path = "../packet.rs"]
 #[expect(dead_code, reason = "the headers of packets are of no use here")]
 mod packet;
