@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt::Write as _};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::guest::difference;
+use super::guest::told_once;
 
 /// What the guest runs.
 pub(crate) const FAULTS: &str = include_str!("faults.sh");
@@ -41,19 +41,11 @@ pub(crate) fn check(console: &str) -> Result<()> {
         writeln!(wrong, "vm-case made {} calls: {}", expected.len(), text("faults"))?;
     }
     for call in &expected {
-        let path = &call["request"]["path"];
-        match records.iter().filter(|record| record["request"]["path"] == *path).collect::<Vec<_>>()[..] {
-            [record] => {
-                if let Some(difference) = difference(call, record) {
-                    writeln!(wrong, "{path}: {difference}; record: {record}")?;
-                }
-                let seconds = record["response"]["duration_seconds"].as_f64();
-                // An emulated guest is slow, and a step is an hour.
-                if !seconds.is_some_and(|seconds| (0.0..60.0).contains(&seconds)) {
-                    writeln!(wrong, "{path} took {seconds:?} s; record: {record}")?;
-                }
-            }
-            ref records => writeln!(wrong, "{path}: {} records, expected 1", records.len())?,
+        let Some(record) = told_once(call, &records, &mut wrong) else { continue };
+        let seconds = record["response"]["duration_seconds"].as_f64();
+        // An emulated guest is slow, and a step is an hour.
+        if !seconds.is_some_and(|seconds| (0.0..60.0).contains(&seconds)) {
+            writeln!(wrong, "{} took {seconds:?} s; record: {record}", call["request"]["path"])?;
         }
     }
     wrong += &check_times(&records);

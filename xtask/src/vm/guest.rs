@@ -244,6 +244,23 @@ fn inside_call() -> Value {
     })
 }
 
+/// The record of a call, where it was told of once; what is wrong with that is said.
+pub(super) fn told_once<'a>(call: &Value, records: &'a [Value], wrong: &mut String) -> Option<&'a Value> {
+    let path = &call["request"]["path"];
+    match records.iter().filter(|record| record["request"]["path"] == *path).collect::<Vec<_>>()[..] {
+        [record] => {
+            if let Some(difference) = difference(call, record) {
+                *wrong += &format!("{path}: {difference}; record: {record}\n");
+            }
+            Some(record)
+        }
+        ref records => {
+            *wrong += &format!("{path}: {} records, expected 1\n", records.len());
+            None
+        }
+    }
+}
+
 /// The first place where `found` lacks what `expected` has. Objects may have more than is expected, lists may not.
 pub(crate) fn difference(expected: &Value, found: &Value) -> Option<String> {
     let within = |place: &dyn std::fmt::Display, inner: Option<String>| inner.map(|inner| format!("/{place}{inner}"));

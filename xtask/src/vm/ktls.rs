@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::{faults::sections, guest::difference};
+use super::{faults::sections, guest::told_once};
 
 /// What the guest runs.
 pub(crate) const KTLS: &str = include_str!("ktls.sh");
@@ -43,15 +43,7 @@ pub(crate) fn check(console: &str) -> Result<String> {
         writeln!(wrong, "ktls-case made {} calls: {}", expected.len(), text("case"))?;
     }
     for call in &expected {
-        let path = &call["request"]["path"];
-        match records.iter().filter(|record| record["request"]["path"] == *path).collect::<Vec<_>>()[..] {
-            [record] => {
-                if let Some(difference) = difference(call, record) {
-                    writeln!(wrong, "{path}: {difference}; record: {record}")?;
-                }
-            }
-            ref records => writeln!(wrong, "{path}: {} records, expected 1", records.len())?,
-        }
+        told_once(call, &records, &mut wrong);
     }
     let calls = records.iter().filter(|record| record["kind"] == "exchange").count();
     if calls != expected.len() {
