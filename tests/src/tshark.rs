@@ -48,6 +48,17 @@ pub fn capture(file: &Path, ports: &[u16], work: impl FnOnce() -> Result<()>) ->
     Ok(())
 }
 
+/// tshark on a capture. Segments that loopback took out of turn it reads in turn: by itself it leaves out a message whose body
+/// has such.
+///
+/// # Errors
+/// When tshark is missing.
+pub fn reading(file: &Path) -> Result<Command> {
+    let mut command = Command::new(program("tshark")?);
+    command.arg("-r").arg(file).args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
+    Ok(command)
+}
+
 /// Ports of a connection, the client's first.
 pub type Ports = (u16, u16);
 
@@ -57,8 +68,8 @@ pub type Ports = (u16, u16);
 /// # Errors
 /// When tshark is missing or fails.
 pub fn client_certificates(file: &Path, keys: &Path, servers: &[u16]) -> Result<BTreeMap<Ports, Vec<usize>>> {
-    let mut command = Command::new(program("tshark")?);
-    command.arg("-r").arg(file).arg("-o").arg(format!("tls.keylog_file:{}", keys.display()));
+    let mut command = reading(file)?;
+    command.arg("-o").arg(format!("tls.keylog_file:{}", keys.display()));
     command.args(servers.iter().flat_map(|port| ["-d".to_owned(), format!("tcp.port=={port},tls")]));
     command.args(["-Y", "tls.handshake.type == 11", "-T", "fields", "-E", "separator=/t"]);
     command.args(["-e", "tcp.srcport", "-e", "tcp.dstport", "-e", "tls.handshake.certificates_length"]);

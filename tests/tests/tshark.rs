@@ -5,7 +5,6 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,8 +15,8 @@ use auditor_tests::{
     process::output,
     rig::{BACKEND, Rig, require_answers},
     servers::ServerKind,
-    tools::{self, program, source},
-    tshark::{Ports, capture},
+    tools::{self, source},
+    tshark::{Ports, capture, reading},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -71,9 +70,9 @@ impl Calls {
 
 /// What tshark says. It separates several messages in one packet by a character no head holds.
 fn by_tshark(file: &Path, ports: &[u16]) -> Result<Calls> {
-    let mut command = Command::new(program("tshark")?);
+    let mut command = reading(file)?;
     let heads = "http.request or http.response or http2.headers.method or http2.headers.status";
-    command.arg("-r").arg(file).args(["-Y", heads, "-T", "fields"]);
+    command.args(["-Y", heads, "-T", "fields"]);
     command.args(["-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=\u{1}"]);
     // Ports it does not know it looks at only while they look like what it knows.
     command.args(ports.iter().flat_map(|port| ["-d".to_owned(), format!("tcp.port=={port},http")]));
