@@ -58,6 +58,17 @@ pub enum Direction {
     Ingress,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Egress => Self::Ingress,
+            Self::Ingress => Self::Egress,
+        }
+    }
+}
+
 /// The two ends of a connection, seen from one of them. Addresses are canonical: v4-mapped IPv6 is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoints {

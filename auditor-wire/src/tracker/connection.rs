@@ -60,13 +60,6 @@ pub(crate) fn index(direction: Direction) -> usize {
     }
 }
 
-pub(crate) fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Egress => Direction::Ingress,
-        Direction::Ingress => Direction::Egress,
-    }
-}
-
 impl Connection {
     pub(crate) fn new(segment: &Segment<'_>) -> Self {
         let mut streams = [Stream::default(), Stream::default()];
@@ -268,7 +261,7 @@ impl Connection {
             self.happens(event, direction, limits, views);
         }
         if part.begins
-            && self.who.client == Some(opposite(direction))
+            && self.who.client == Some(direction.opposite())
             && self.streams[at].parser.is_response_found(part.payload)
         {
             self.hurry_request(direction, limits, views);
@@ -287,7 +280,7 @@ impl Connection {
                 What::Http2(begun) => {
                     self.began(event.sequence, direction, views);
                     let first = begun.first().or(chunk.bytes.first());
-                    let client = if first == Some(&b'P') { direction } else { opposite(direction) };
+                    let client = if first == Some(&b'P') { direction } else { direction.opposite() };
                     let multiplex = Multiplex::new(client, event.time);
                     let before = u32::try_from(begun.len()).unwrap_or(u32::MAX);
                     let begun = Part { payload: &begun, length: before, sequence: event.sequence, fin: false, ..part };
@@ -331,7 +324,7 @@ impl Connection {
         let event = self.streams[index(direction)].parser.give_up(UnknownReason::HeadTruncated);
         self.happens(event, direction, limits, views);
         self.streams[index(direction)].ended = true;
-        if self.who.client == Some(opposite(direction)) {
+        if self.who.client == Some(direction.opposite()) {
             // No response comes any more. A request that still waits for its bytes was not answered either.
             self.flush(None, views);
         }
@@ -375,7 +368,7 @@ impl Connection {
                 }
                 let answer = self.pairing.response(head, cut.is_none(), time, self.fresh);
                 self.streams[index(direction)].parser.frame(answer.framing);
-                let requests = &mut self.streams[index(opposite(direction))].parser;
+                let requests = &mut self.streams[index(direction.opposite())].parser;
                 if answer.refused_tunnel {
                     requests.refuse();
                 }
@@ -384,7 +377,7 @@ impl Connection {
                 }
                 if answer.framing == Framing::Tunnel && answer.view.as_ref().is_some_and(|view| view.leaves_for_http2())
                 {
-                    let client = opposite(direction);
+                    let client = direction.opposite();
                     self.streams.iter_mut().for_each(|stream| stream.parser.deafen());
                     self.multiplex = answer.view.map(|view| Box::new(Multiplex::upgraded(client, view)));
                     return;
@@ -392,7 +385,7 @@ impl Connection {
                 views.extend(answer.view.map(View::Exchange));
                 self.doubt_after(cut, direction, views);
                 if answer.framing == Framing::Tunnel {
-                    self.report(Spoken::Plain(Protocol::Upgraded), time, opposite(direction), views);
+                    self.report(Spoken::Plain(Protocol::Upgraded), time, direction.opposite(), views);
                 }
             }
             // Should nothing follow that is known, it is a connection all the same.
@@ -419,13 +412,13 @@ impl Connection {
             return multiplex.miss(direction, time);
         }
         self.streams[index(direction)].astray = true;
-        let requests = self.who.client != Some(opposite(direction));
+        let requests = self.who.client != Some(direction.opposite());
         self.pairing.lost((reason, time), requests, &mut exchanges(views));
     }
 
     /// A response came: when no request is known, the request's bytes that are there will not become more.
     fn hurry_request(&mut self, response: Direction, limits: &Limits, views: &mut Vec<View>) {
-        let requests = opposite(response);
+        let requests = response.opposite();
         while self.streams[index(requests)].reassembly.is_waiting() && !self.pairing.is_waiting() {
             self.give_up_hole(requests, limits, views);
         }
@@ -456,11 +449,11 @@ impl Connection {
         self.other = None;
         let (other_kind, client) = match kind {
             Kind::Requests => (Kind::Responses, direction),
-            Kind::Responses => (Kind::Requests, opposite(direction)),
+            Kind::Responses => (Kind::Requests, direction.opposite()),
         };
         self.who.client = Some(client);
         self.streams[index(direction)].parser.expect(kind);
-        self.streams[index(opposite(direction))].parser.expect(other_kind);
+        self.streams[index(direction.opposite())].parser.expect(other_kind);
     }
 
     fn began(&mut self, sequence: u32, direction: Direction, views: &mut Vec<View>) {

@@ -13,7 +13,7 @@ use crate::http2::head::{Fields, Kind};
 use crate::http2::stream::{Event, Parser, What};
 use crate::reassembly::{Hole, Missing, Need, Part};
 use crate::segment::{Direction, Owner, Timestamp};
-use crate::tracker::connection::{index, opposite};
+use crate::tracker::connection::index;
 use crate::tracker::pairing::ExchangeView;
 use crate::tracker::view::View;
 
@@ -162,7 +162,7 @@ impl Multiplex {
             let event = self.parsers[index(direction)].hole(hole, part.sequence.wrapping_add(copied), part.time);
             self.happens(event, direction, around);
         }
-        if part.fin && self.client == Some(opposite(direction)) {
+        if part.fin && self.client == Some(direction.opposite()) {
             // No response comes any more.
             self.flush(None, around.views);
         }
@@ -171,7 +171,7 @@ impl Multiplex {
     /// Frames of a direction may have been missed, as showed at `time`.
     pub(crate) fn miss(&mut self, direction: Direction, time: Timestamp) {
         self.lost = true;
-        if self.client != Some(opposite(direction)) {
+        if self.client != Some(direction.opposite()) {
             // Where no request was seen since the last time, what was missed then was missed first.
             let open = self.missed.filter(|(_, to, _)| *to == u32::MAX);
             self.missed = open.or(Some((self.highest + 1, u32::MAX, UnknownReason::Gap)));
@@ -189,7 +189,7 @@ impl Multiplex {
                 let kind = fields.kind();
                 self.client = self.client.or(match kind {
                     Kind::Request => Some(direction),
-                    Kind::Response(_) => Some(opposite(direction)),
+                    Kind::Response(_) => Some(direction.opposite()),
                     Kind::Other => None,
                 });
                 self.certain |= kind != Kind::Other;
@@ -206,7 +206,7 @@ impl Multiplex {
                     None => {}
                 }
             }
-            What::End if self.client == Some(opposite(direction)) => {
+            What::End if self.client == Some(direction.opposite()) => {
                 if self.waiting.get(&stream).is_some_and(|waiting| waiting.response.is_some()) {
                     self.finish(stream, None, None, around.views);
                 }

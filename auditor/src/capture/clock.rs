@@ -17,6 +17,18 @@ pub(super) fn steady_offset_ns() -> u64 {
     *STEADY.get_or_init(epoch_offset_ns)
 }
 
+/// Now, in the time of segments.
+#[must_use]
+pub fn steady_now() -> Timestamp {
+    Timestamp(monotonic_ns().wrapping_add(steady_offset_ns()))
+}
+
+/// `CLOCK_MONOTONIC`, which the kernel programs read, nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    nanoseconds(ClockId::Monotonic)
+}
+
 /// What is added to the time of segments to get the wall clock's now.
 pub(super) fn correction_ns() -> i64 {
     correction(steady_offset_ns(), epoch_offset_ns())
@@ -35,11 +47,12 @@ pub fn corrected(time: Timestamp, correction_ns: i64) -> Timestamp {
 
 /// What brings `CLOCK_MONOTONIC` to the Unix epoch now.
 fn epoch_offset_ns() -> u64 {
-    let nanoseconds = |clock| {
-        let time = clock_gettime(clock);
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
-    };
-    nanoseconds(ClockId::Realtime).wrapping_sub(nanoseconds(ClockId::Monotonic))
+    nanoseconds(ClockId::Realtime).wrapping_sub(monotonic_ns())
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -17,15 +17,17 @@ use std::{
 };
 
 use auditor_abi::plaintext::PROGRAM_KERNEL;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     elf::{self, Found, Library, Plan},
     mappings::{self, FileId, Mapping},
 };
-use crate::kernel::{
-    loader::RunTime,
-    plaintext::{Attached, Probes},
+use crate::{
+    capture::clock::monotonic_ns,
+    kernel::{
+        loader::RunTime,
+        plaintext::{Attached, Probes},
+    },
 };
 
 /// How often new processes are looked for.
@@ -395,11 +397,6 @@ fn read_list(pid: u32) -> io::Result<String> {
     let mut list = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(File::open(format!("/proc/{pid}/maps"))?, LONGEST_LIST), &mut list)?;
     Ok(String::from_utf8_lossy(&list).into_owned())
-}
-
-fn monotonic_ns() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ use super::record::{Data, Event, Keyed, Keys, Link, Peer, Record, Role};
 const RANDOM: std::ops::Range<usize> = 11..43;
 /// How long after its connection a session may still be read.
 const LINGER_NS: u64 = 2_000_000_000;
+/// How long after a request, whose answer the kernel does not decrypt, the connection's other end may still show itself.
+const OTHER_END_NS: u64 = 2_000_000_000;
 /// `GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR` (gnutls/gnutls.h).
 const GNUTLS_UNTRUSTED: i32 = -348;
 /// `GNUTLS_E_CERTIFICATE_ERROR`: what GnuTLS returns where a program's own callback refuses.
@@ -53,6 +55,8 @@ pub struct Sessions {
     randoms: HashMap<[u8; 32], Ends>,
     /// Sockets whose connection has ended: when to end their sessions.
     ended: VecDeque<(Timestamp, SocketId)>,
+    /// Sockets with requests whose answers are not seen: when to tell of them.
+    unseen: VecDeque<(Timestamp, SocketId)>,
     left_out: [u64; LeftOut::ALL.len()],
 }
 
@@ -90,6 +94,15 @@ struct Session {
     next: [u32; 2],
     /// Where the kernel does the TLS: which keys it has.
     keys: Option<Keys>,
+    /// There are requests of which nobody told yet that their answers are not seen.
+    unseen: bool,
+}
+
+impl Session {
+    /// Nothing that passes this way is seen: the kernel has no keys of it.
+    fn is_blind(&self, direction: Direction) -> bool {
+        self.keys.is_some_and(|keys| keys.of(direction) == Keyed::Never)
+    }
 }
 
 impl LeftOut {
@@ -120,6 +133,7 @@ impl Sessions {
             order: VecDeque::new(),
             randoms: HashMap::new(),
             ended: VecDeque::new(),
+            unseen: VecDeque::new(),
             left_out: [0; LeftOut::ALL.len()],
         }
     }
@@ -236,7 +250,11 @@ impl Sessions {
         }
         let time = Timestamp(record.time_ns.wrapping_add(epoch_offset_ns));
         let taken = match record.event {
-            Event::Data(data) => socket.data(id, record, &data, time, deliver),
+            Event::Data(data) => socket.data(id, record, &data, time, deliver).inspect(|()| {
+                if socket.begins_unseen() {
+                    self.unseen.push_back((Timestamp(time.0.saturating_add(OTHER_END_NS)), id));
+                }
+            }),
             Event::End(written, read) => socket.end(id, record, [written, read], time, deliver),
             Event::Handshake(_) | Event::Verified(_) | Event::Refused(_) => Ok(()),
         };
@@ -245,7 +263,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of connections that ended before `now`.
+    /// Ends the sessions of connections that ended before `now`, and tells that answers were not seen.
     pub fn advance(&mut self, now: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
         while let Some((_, id)) = self.ended.pop_front_if(|(due, _)| *due <= now) {
             if let Some(socket) = self.sockets.get_mut(&id)
@@ -255,6 +273,24 @@ impl Sessions {
                 self.forget(id);
             }
         }
+        while let Some((_, id)) = self.unseen.pop_front_if(|(due, _)| *due <= now) {
+            let answers_are_shown = self.other_end_shows_answers(id);
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.tell_unseen(id, answers_are_shown, now, deliver);
+            }
+        }
+    }
+
+    /// Whether the other end of a connection is on this node and its answers are seen there.
+    fn other_end_shows_answers(&self, id: SocketId) -> bool {
+        let other = self.sockets.get(&id).and_then(|socket| {
+            let ends = self.randoms.get(&socket.random)?;
+            self.sockets.get(&match socket.role {
+                Role::Client => ends.server,
+                Role::Server => ends.client,
+            }?)
+        });
+        other.is_some_and(|other| other.session.is_some_and(|session| !session.is_blind(other.requests().opposite())))
     }
 
     fn leave_out(&mut self, reason: LeftOut) {
@@ -313,7 +349,7 @@ impl Socket {
             Link::Kernel(_, keys) => Some(keys),
             _ => None,
         };
-        if keys.is_some_and(|keys| self.requests(keys) != Keyed::FromBeginning) {
+        if keys.is_some_and(|keys| keys.of(self.requests()) != Keyed::FromBeginning) {
             return Err(LeftOut::WithoutKeys);
         }
         let new = Session {
@@ -325,6 +361,7 @@ impl Socket {
             http: None,
             next: [0; 2],
             keys,
+            unseen: false,
         };
         let session = self.session.get_or_insert(new);
         if (session.object, session.tgid, session.born_ns) != (new.object, new.tgid, new.born_ns) {
@@ -377,17 +414,41 @@ impl Socket {
     /// Nothing follows, in either direction.
     fn finish(&self, id: SocketId, bytes: [u32; 2], time: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
         let Some(session) = self.session.filter(|session| session.http == Some(true)) else { return };
-        for (direction, bytes) in [Direction::Egress, Direction::Ingress].into_iter().zip(bytes) {
-            let sequence = self.first(direction).wrapping_add(bytes);
-            // What passed this way was not seen.
-            let gap = session.keys.is_some_and(|keys| keys.of(direction) == Keyed::Never);
+        let told = [Direction::Egress, Direction::Ingress].into_iter().zip(bytes).zip(session.next);
+        for ((direction, bytes), next) in told {
+            let gap = session.is_blind(direction);
+            let sequence = self.first(direction).wrapping_add(if gap { next.wrapping_add(1) } else { bytes });
             deliver(&Segment { sequence, fin: true, gap, ..self.segment(id, &session, direction, time) });
         }
     }
 
-    /// Since when the kernel has the keys of the direction that requests go.
-    fn requests(&self, keys: Keys) -> Keyed {
-        keys.of(if self.role == Role::Client { Direction::Egress } else { Direction::Ingress })
+    /// Whether requests wait since now whose answers are not seen at this end.
+    fn begins_unseen(&mut self) -> bool {
+        let answers = self.requests().opposite();
+        let Some(session) = self.session.as_mut().filter(|session| session.is_blind(answers)) else { return false };
+        !std::mem::replace(&mut session.unseen, true)
+    }
+
+    /// Tells of a gap where answers pass that are not seen, unless the other end shows them: then it tells of the calls.
+    fn tell_unseen(&mut self, id: SocketId, shown: bool, time: Timestamp, deliver: &mut dyn FnMut(&Segment<'_>)) {
+        let answers = self.requests().opposite();
+        let Some(session) = self.session.as_mut() else { return };
+        session.unseen = false;
+        if shown || !session.is_blind(answers) {
+            return;
+        }
+        // A byte that is missing stands for all of them, and one shows that it is.
+        let next = &mut session.next[usize::from(answers == Direction::Ingress)];
+        let sequence = next.wrapping_add(1);
+        *next = sequence.wrapping_add(1);
+        let session = *session;
+        let sequence = self.first(answers).wrapping_add(sequence);
+        deliver(&Segment { sequence, length: 1, gap: true, ..self.segment(id, &session, answers, time) });
+    }
+
+    /// The direction that requests go.
+    fn requests(&self) -> Direction {
+        if self.role == Role::Client { Direction::Egress } else { Direction::Ingress }
     }
 
     /// A segment without bytes.

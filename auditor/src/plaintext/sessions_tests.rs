@@ -386,27 +386,105 @@ fn a_library_and_the_kernel_do_not_both_tell_of_a_socket() {
     assert_eq!(left_out(&sessions), [("plaintext-second-session", 1)]);
 }
 
+const SENT_ONLY: Keys = Keys { egress: Keyed::FromBeginning, ingress: Keyed::Never };
+const BOTH: Keys = Keys { egress: Keyed::FromBeginning, ingress: Keyed::FromBeginning };
+
+/// Sessions and what is made of their segments.
+struct Observer {
+    sessions: Sessions,
+    tracker: Tracker,
+    /// Whether there was a response, and whether it is known that there was none.
+    exchanges: Vec<(bool, bool)>,
+}
+
+impl Observer {
+    fn new() -> Self {
+        Self { sessions: both(), tracker: Tracker::new(Limits::default()), exchanges: Vec::new() }
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        let Self { sessions, tracker, exchanges } = self;
+        let mut observe = observe(exchanges);
+        sessions.record(record, Some(Timestamp(0)), 0, &mut |segment| tracker.segment(segment, &mut observe));
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        let Self { sessions, tracker, exchanges } = self;
+        let mut observe = observe(exchanges);
+        let now = Timestamp(seconds * 1_000_000_000);
+        sessions.advance(now, &mut |segment| tracker.segment(segment, &mut observe));
+        tracker.advance(now, &mut observe);
+    }
+
+    fn end(mut self) -> Vec<(bool, bool)> {
+        self.tracker.finish(&mut observe(&mut self.exchanges));
+        self.exchanges
+    }
+}
+
+fn observe(exchanges: &mut Vec<(bool, bool)>) -> impl FnMut(Observation) {
+    |observation| {
+        if let Observation::Exchange(exchange) = observation {
+            exchanges.push((exchange.response.is_some(), exchange.unknown.is_none()));
+        }
+    }
+}
+
+/// A request of the client's at this offset, at this second.
+fn asked(keys: Keys, offset: u32, second: u64) -> Record<'static> {
+    let event = Event::Data(data(Direction::Egress, offset, REQUEST));
+    Record { time_ns: second * 1_000_000_000, ..of_kernel(keys, 1, event) }
+}
+
 #[test]
 fn of_answers_that_the_kernel_does_not_decrypt_nothing_is_said() {
-    for (ingress, gap) in [(Keyed::Never, true), (Keyed::FromBeginning, false)] {
-        let keys = Keys { egress: Keyed::FromBeginning, ingress };
-        let mut sessions = both();
-        let mut tracker = Tracker::new(Limits::default());
-        let mut observed = Vec::new();
-        let asked = of_kernel(keys, 1, Event::Data(data(Direction::Egress, 0, REQUEST)));
-        sessions.record(&asked, None, 0, &mut |segment| tracker.segment(segment, &mut |it| observed.push(it)));
-        sessions.packet(&Segment { fin: true, ..packet(CLIENT, b"") });
-        sessions
-            .advance(Timestamp(5_000_000_000), &mut |segment| tracker.segment(segment, &mut |it| observed.push(it)));
-        tracker.finish(&mut |it| observed.push(it));
-        let exchanges: Vec<&Exchange> = observed
-            .iter()
-            .filter_map(|it| match it {
-                Observation::Exchange(exchange) => Some(exchange),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(exchanges.len(), 1, "{observed:?}");
-        assert_eq!((exchanges[0].response.is_none(), exchanges[0].unknown.is_some()), (true, gap), "{ingress:?}");
+    for (keys, known) in [(SENT_ONLY, false), (BOTH, true)] {
+        let mut observer = Observer::new();
+        observer.record(&asked(keys, 0, 1));
+        observer.sessions.packet(&Segment { fin: true, ..packet(CLIENT, b"") });
+        observer.advance(5);
+        assert_eq!(observer.end(), [(false, known)], "{keys:?}");
     }
+}
+
+#[test]
+fn calls_whose_answers_are_not_seen_are_told_of_within_seconds() {
+    let length = u32::try_from(REQUEST.len()).unwrap();
+    let mut observer = Observer::new();
+    observer.record(&asked(SENT_ONLY, 0, 1));
+    observer.record(&asked(SENT_ONLY, length, 2));
+    observer.advance(2);
+    assert_eq!(observer.exchanges, []);
+    observer.advance(3);
+    assert_eq!(observer.exchanges, [(false, false); 2]);
+    // The connection goes on, and ends.
+    observer.record(&asked(SENT_ONLY, 2 * length, 10));
+    observer.advance(12);
+    assert_eq!(observer.exchanges, [(false, false); 3]);
+    observer.record(&asked(SENT_ONLY, 3 * length, 20));
+    let end = Event::End(4 * length, 0);
+    observer.record(&Record { time_ns: 20_500_000_000, ..of_kernel(SENT_ONLY, 1, end) });
+    assert_eq!(observer.exchanges, [(false, false); 4]);
+    observer.advance(30);
+    assert_eq!(observer.end(), [(false, false); 4]);
+}
+
+#[test]
+fn where_the_other_end_shows_the_answers_they_are_waited_for() {
+    let mut observer = Observer::new();
+    observer.record(&asked(SENT_ONLY, 0, 1));
+    let served = |second: u64, data| {
+        let read = record(Some(Role::Server), 2, Event::Data(data));
+        Record { time_ns: second * 1_000_000_000, object: 8, ..read }
+    };
+    observer.record(&served(1, data(Direction::Ingress, 0, REQUEST)));
+    observer.advance(10);
+    assert_eq!(observer.exchanges, []);
+    observer.record(&served(11, data(Direction::Egress, 0, RESPONSE)));
+    observer.advance(12);
+    assert_eq!(observer.exchanges, [(true, true)]);
+    // The client's end has nothing to add.
+    observer.sessions.packet(&Segment { fin: true, time: Timestamp(12_000_000_000), ..packet(CLIENT, b"") });
+    observer.advance(20);
+    assert_eq!(observer.end(), [(true, true)]);
 }

@@ -17,7 +17,7 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    capture::{Capture, CaptureError, Counts, Status, ring::RingSource},
+    capture::{Capture, CaptureError, Counts, Status, clock, ring::RingSource},
     kernel::{loader::Ring, plaintext::Losses},
 };
 
@@ -39,8 +39,7 @@ pub struct PlaintextSource {
     /// The packets that passed before what waits have been taken.
     ready: bool,
     proofs: Vec<(SocketId, Proof)>,
-    latest: Timestamp,
-    /// The latest packet when nothing was left in the ring: all that was read or written before it has been taken.
+    /// All that was read or written before has been taken.
     settled: Timestamp,
     delivered: u64,
     undecodable: u64,
@@ -60,7 +59,6 @@ impl PlaintextSource {
             waiting: Vec::new(),
             ready: false,
             proofs: Vec::new(),
-            latest: Timestamp::default(),
             settled: Timestamp::default(),
             delivered: 0,
             undecodable: 0,
@@ -69,9 +67,10 @@ impl PlaintextSource {
 
     /// Takes what is in the ring.
     fn take(&mut self) {
+        let now = clock::steady_now();
         while self.waiting.len() < BATCH {
             let Some(record) = self.ring.next_record() else {
-                self.settled = self.latest;
+                self.settled = now;
                 return;
             };
             // The ring's memory is larger than what was captured.
@@ -98,7 +97,7 @@ impl PlaintextSource {
                 sessions.record(&record, attached, offset_ns, &mut deliver);
             }
         }
-        // Not by the latest packet: where the ring holds more than was taken, the last of a session may be still in there.
+        // Not by now: where the ring holds more than was taken, the last of a session may be still in there.
         sessions.advance(self.settled, &mut deliver);
         self.ready = false;
         if more { Status::More } else { Status::Idle }
@@ -122,9 +121,8 @@ impl Capture for PlaintextSource {
             return Ok(self.deliver(deliver));
         }
         self.take();
-        let Self { sessions, latest, packets, .. } = self;
+        let Self { sessions, packets, .. } = self;
         let status = packets.drain(&mut |segment| {
-            *latest = segment.time.max(*latest);
             sessions.packet(segment);
             deliver(segment);
         })?;

@@ -5,7 +5,7 @@ use crate::limits::Limits;
 use crate::reassembly::Part;
 use crate::segment::{Direction, Timestamp};
 use crate::tls;
-use crate::tracker::connection::{Connection, index, opposite};
+use crate::tracker::connection::{Connection, index};
 use crate::tracker::multiplex::{Around, Multiplex};
 use crate::tracker::secure::Secure;
 use crate::tracker::view::{Spoken, View};
@@ -17,7 +17,7 @@ impl Connection {
         let (content, message) = (first.next(), first.nth(4));
         let client = match (content, message) {
             (Some(tls::HANDSHAKE), Some(tls::CLIENT_HELLO)) => direction,
-            (Some(tls::HANDSHAKE), _) => opposite(direction),
+            (Some(tls::HANDSHAKE), _) => direction.opposite(),
             // In the middle of a connection.
             _ => self.who.client.unwrap_or_else(|| self.likely_client()),
         };

@@ -4,7 +4,7 @@ use crate::exchange::UnknownReason;
 use crate::limits::Limits;
 use crate::reassembly::Need;
 use crate::segment::Direction;
-use crate::tracker::connection::{Connection, exchanges, index, opposite};
+use crate::tracker::connection::{Connection, exchanges, index};
 use crate::tracker::view::View;
 
 impl Connection {
@@ -12,7 +12,10 @@ impl Connection {
     pub(super) fn flush(&mut self, reason: Option<UnknownReason>, views: &mut Vec<View>) {
         // In what was not copied of a body's segments the next response may have begun.
         let hidden = !self.complete
-            && self.who.client.is_some_and(|client| self.streams[index(opposite(client))].parser.need() != Need::Bytes);
+            && self
+                .who
+                .client
+                .is_some_and(|client| self.streams[index(client.opposite())].parser.need() != Need::Bytes);
         let reason = reason.or(hidden.then_some(UnknownReason::Gap));
         self.pairing.flush(reason, &mut exchanges(views));
     }

@@ -2,7 +2,7 @@
 
 use crate::exchange::UnknownReason;
 use crate::segment::{Class, PassedOver, Segment};
-use crate::tracker::connection::{Connection, index, opposite};
+use crate::tracker::connection::{Connection, index};
 use crate::tracker::view::View;
 
 impl Connection {
@@ -16,7 +16,7 @@ impl Connection {
         let (Some(client), true) = (self.who.client, plain) else { return };
         let own = segment.direction;
         let certain = !segment.gap && !passed.doubtful && self.is_between_calls();
-        for (direction, next) in [(own, segment.sequence), (opposite(own), passed.next_other)] {
+        for (direction, next) in [(own, segment.sequence), (own.opposite(), passed.next_other)] {
             let stream = &mut self.streams[index(direction)];
             stream.reassembly.jump(next);
             if certain {
@@ -46,7 +46,7 @@ impl Connection {
     fn is_between_calls(&self) -> bool {
         let Some(client) = self.who.client else { return false };
         let requests = &self.streams[index(client)].parser;
-        let responses = &self.streams[index(opposite(client))].parser;
+        let responses = &self.streams[index(client.opposite())].parser;
         !self.pairing.is_waiting() && requests.is_idle() && (responses.is_idle() || responses.is_astray())
     }
 
