@@ -5,7 +5,7 @@
 
 use auditor_abi::{
     counters,
-    record::{CLASS_END, CLASS_HTTP2, EGRESS, PAYLOAD_MAX},
+    record::{CLASS_CONTINUATION, CLASS_END, CLASS_HTTP2, EGRESS, PAYLOAD_MAX},
 };
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext};
 
@@ -13,7 +13,7 @@ use crate::{
     emit::{Observed, emit},
     frames::{Bytes, Found, Place},
     maps::{self, HTTP2_EGRESS, HTTP2_INGRESS, count_loss},
-    owner,
+    observe, owner,
     packet::{self, FIN, RST},
 };
 
@@ -64,12 +64,15 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
         return;
     }
     let run = noted::<RUN>(skb);
+    let spared = run == 0 && direction == EGRESS && observe::is_spared(socket);
     let walk = &mut socket.halves[half];
-    if run == 0 && !walk.enter() {
+    if run == 0 && !spared && !walk.enter() {
         note::<WHOLE>(skb, 1);
     }
     let whole = noted::<WHOLE>(skb) != 0;
-    let Found { from, length: here, more } = if whole {
+    let Found { from, length: here, more } = if spared {
+        Found { from: 0, length: 0, more: false }
+    } else if whole {
         // Another packet is being followed: of this one all is wanted, and the frames are found again behind it.
         let from = run.wrapping_mul(MOST).min(length);
         Found { from, length: (length - from).min(MOST), more: length - from > MOST }
@@ -80,9 +83,9 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     };
     // Whoever reads takes a record with the end for the last of its segment.
     let last = !more && (here == 0 || from.wrapping_add(here) == length);
-    let nothing = here == 0 && (more || !ends);
+    let nothing = here == 0 && (more || !ends) && !spared;
     let more = more || (!nothing && ends && !last);
-    if !more && !whole {
+    if !more && !whole && !spared {
         walk.leave();
     }
     if nothing {
@@ -97,8 +100,15 @@ pub fn follow(skb: *mut __sk_buff, direction: u8) {
     headers.sequence = headers.sequence.wrapping_add(from);
     headers.payload_offset += from;
     headers.payload_length = if here > 0 { here } else { length.saturating_sub(from) };
-    let class = if here > 0 { CLASS_HTTP2 } else { CLASS_END };
+    let class = match here {
+        0 if spared => CLASS_CONTINUATION,
+        0 => CLASS_END,
+        _ => CLASS_HTTP2,
+    };
     emit(&Observed { skb, sk, headers: &headers, direction, class, thinned: None }, socket, here, 0);
+    if spared {
+        return observe::spared(socket);
+    }
     again_if(more, skb, direction, run);
 }
 

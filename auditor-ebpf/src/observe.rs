@@ -181,16 +181,24 @@ fn tell(
     // In one place only: each copy of this code would have a record's header on the stack, of which there are 512 bytes.
     let class = if ends { CLASS_END } else { class };
     emit(&Observed { skb, sk, headers, direction, class, thinned }, socket, wanted, 0);
-    if spared && socket.halves[half].gap != 0 {
-        // The auditor did not get to know of it.
+    if spared {
+        self::spared(socket);
+    }
+}
+
+/// The auditor was told that a client's socket is spared.
+#[inline(always)]
+pub fn spared(socket: &mut Socket) {
+    if socket.halves[usize::from(EGRESS)].gap != 0 {
+        // It did not get to know of it.
         socket.quiet = [0, 0];
     }
 }
 
-/// Whether a client's socket that sends a request is one the auditor wants no more of; then it is muted. Looked up at the 16th
-/// request, the 32nd and so on: it is asked for after a few, and most connections that are not spared are never looked up.
+/// Whether a client's socket that sends a request (of HTTP/2: frames) is one the auditor wants no more of; then it is muted. Looked up at the
+/// 16th request, the 32nd and so on: it is asked for after a few, and most connections that are not spared are never looked up.
 #[inline(always)]
-fn is_spared(socket: &mut Socket) -> bool {
+pub fn is_spared(socket: &mut Socket) -> bool {
     let requests = &mut socket.halves[usize::from(EGRESS)].requests;
     *requests += 1;
     let asks = *requests >= SPARED_FROM && *requests & (*requests - 1) == 0;

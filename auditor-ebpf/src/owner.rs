@@ -9,14 +9,15 @@ use crate::{globals, maps::Socket, read};
 /// acknowledgement or a timer sends have no sender of their own.
 #[inline(always)]
 pub fn note(socket: &mut Socket) {
-    let owned: u32 = read::member(kernel_sock(socket), &globals::OFF_SK_LOCK_OWNED);
-    if owned == 0 {
-        return;
-    }
     // SAFETY: no arguments.
     let task = unsafe { bpf_get_current_task() };
     let tgid: u32 = read::member(task, &globals::OFF_TASK_TGID);
+    // First, because it is so most often, and then nothing else needs to be read.
     if tgid == 0 || tgid == socket.owner_tgid {
+        return;
+    }
+    let owned: u32 = read::member(kernel_sock(socket), &globals::OFF_SK_LOCK_OWNED);
+    if owned == 0 {
         return;
     }
     let leader: u64 = read::member(task, &globals::OFF_TASK_LEADER);

@@ -22,7 +22,7 @@ impl Tracker {
         if id.is_plaintext() || connection.complete || entry.agreed == AGREED {
             return;
         }
-        entry.agreed = if same && !connection.is_multiplexed() { entry.agreed + 1 } else { 0 };
+        entry.agreed = if same { entry.agreed + 1 } else { 0 };
         if entry.agreed == AGREED {
             self.spared.push(id);
         }

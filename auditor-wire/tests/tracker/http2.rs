@@ -4,7 +4,7 @@ use auditor_wire::exchange::{Exchange, Observation, Version};
 use auditor_wire::http2::frame::PREFACE;
 use auditor_wire::http2::{frame, hpack};
 use auditor_wire::limits::Limits;
-use auditor_wire::segment::Timestamp;
+use auditor_wire::segment::{SocketId, Timestamp};
 use auditor_wire::tracker::Tracker;
 
 use crate::talk::{Packet, Talk, lines, observe, observe_open, told};
@@ -367,6 +367,34 @@ fn ends_that_saw_parts_of_a_call_know_it_by_its_stream() {
     let told = told(&packets);
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(told.iter().filter(|line| line.contains("/b") || line.contains("401")).count(), 1, "{told:?}");
+}
+
+/// Of a connection with many streams one end is enough, too; what was under way at the client's is told by the server's.
+#[test]
+fn a_client_with_many_streams_need_not_be_captured() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = talk.by_client([preface(), get(1, "/slow")].concat());
+    for stream in (3..19).step_by(2) {
+        packets.extend(talk.by_client(get(stream, "/a")));
+        packets.extend(talk.by_server(status(stream, "200")));
+    }
+    let (mut seen, mut tracker) = observe_open(&packets);
+    assert_eq!(tracker.spared().collect::<Vec<_>>(), [SocketId(11)]);
+    let mut last = talk.by_client(get(19, "/last"));
+    last[0] = last[0].clone().cut(0).muting();
+    talk.sockets.0 = None;
+    last.extend(talk.by_server([status(19, "200"), status(1, "200")].concat()));
+    last.extend([talk.by_client(get(21, "/behind")), talk.by_server(status(21, "401")), talk.close()].concat());
+    last.iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| seen.push(told)));
+    tracker.finish(&mut |told| seen.push(told));
+    let mut expected = vec!["Destination GET h /a -> 200"; 8];
+    expected.extend([
+        "Destination GET h /last -> 200",
+        "Destination GET h /slow -> 200",
+        "Destination GET h /behind -> 401",
+    ]);
+    assert_eq!(lines(&seen), expected);
+    assert!(seen.iter().all(|told| exchange(told).source.socket == Some(SocketId(11))), "{seen:?}");
 }
 
 #[test]
