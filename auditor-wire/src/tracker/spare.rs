@@ -17,15 +17,21 @@ impl Tracker {
 
     /// A call was reported by the server's end and left out of what the client's end tells, which is `id`. `same`: both saw it whole.
     pub(super) fn agree(&mut self, id: SocketId, same: bool) {
+        let reads_all = self.twin_of(id).is_some_and(|server| self.reads_all(server));
         let Some(entry) = self.table.get_mut(id) else { return };
         let State::Live(connection) = &entry.state else { return };
         if id.is_plaintext() || connection.complete || entry.agreed == AGREED {
             return;
         }
-        entry.agreed = if same { entry.agreed + 1 } else { 0 };
+        entry.agreed = if same && reads_all { entry.agreed + 1 } else { 0 };
         if entry.agreed == AGREED {
             self.spared.push(id);
         }
+    }
+
+    /// Whether what a socket saw so far is enough to read what it will see.
+    fn reads_all(&self, id: SocketId) -> bool {
+        matches!(self.table.get(id), Some(Entry { state: State::Live(connection), .. }) if connection.reads_all())
     }
 
     /// Nothing more comes of a client's end: what is under way there, the server's end tells.

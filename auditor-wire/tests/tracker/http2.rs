@@ -397,6 +397,30 @@ fn a_client_with_many_streams_need_not_be_captured() {
     assert!(seen.iter().all(|told| exchange(told).source.socket == Some(SocketId(11))), "{seen:?}");
 }
 
+/// A server that has no socket yet when the first bytes come misses what later heads refer to: the client's end tells.
+#[test]
+fn a_client_whose_server_missed_the_beginning_is_not_spared() {
+    let mut talk = Talk::live(Some(11), Some(22));
+    let mut packets = talk
+        .by_client([preface(), indexed(1, true)].concat())
+        .into_iter()
+        .filter(|it| it.socket == 11)
+        .collect::<Vec<_>>();
+    packets.extend(talk.by_server(status(1, "200")));
+    for stream in (3..43).step_by(2) {
+        packets.extend(talk.by_client(get(stream, "/a")));
+        packets.extend(talk.by_server(status(stream, "200")));
+    }
+    let (mut seen, mut tracker) = observe_open(&packets);
+    assert_eq!(tracker.spared().count(), 0);
+    let rest = [talk.by_client(indexed(43, false)), talk.by_server(status(43, "200")), talk.close()].concat();
+    rest.iter().for_each(|packet| tracker.segment(&packet.segment(), &mut |told| seen.push(told)));
+    tracker.finish(&mut |told| seen.push(told));
+    let lines = lines(&seen);
+    assert_eq!(lines.iter().filter(|line| line.ends_with("GET h /i -> 200")).count(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 22, "{lines:?}");
+}
+
 #[test]
 fn after_a_loss_what_stands_in_the_table_is_not_known() {
     let mut talk = Talk::live(None, Some(2));

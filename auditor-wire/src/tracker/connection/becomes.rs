@@ -113,4 +113,10 @@ impl Connection {
     pub(crate) fn is_multiplexed(&self) -> bool {
         self.multiplex.is_some() && !self.complete
     }
+
+    /// Whether what was seen so far is enough to read what is to come. Of HTTP/2 that is not so where what its heads refer to was
+    /// missed.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.multiplex.as_ref().is_none_or(|multiplex| !multiplex.lost)
+    }
 }
