@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     ebpf,
     process::{cargo, is_root, path_with_tools, root, run, say},
-    setup, test,
+    setup, trained,
 };
 
 /// How long the services call each other.
@@ -48,7 +48,7 @@ fn obstacle() -> Result<Option<String>> {
     if let Err(error) = prepared {
         return Ok(Some(format!("{error:#}")));
     }
-    let doctor = Command::new(test::auditor()).arg("doctor").output().context("cannot run the auditor")?;
+    let doctor = Command::new(trained::auditor()).arg("doctor").output().context("cannot run the auditor")?;
     let text = || String::from_utf8_lossy(&doctor.stdout).trim().to_owned();
     Ok((doctor.status.code() == Some(NOT_PERMITTED)).then(text))
 }
@@ -70,7 +70,7 @@ fn live(policy: bool) -> Result<()> {
     }
     say(format!("\nnginx, Python and Node services call each other on loopback; auditing for {LISTEN_SECONDS} s\n"));
     let listen = format!("{LISTEN_SECONDS}s");
-    let watched = run(Command::new(test::auditor())
+    let watched = run(Command::new(trained::auditor())
         .args(["watch", "--output", "report", "--for", &listen])
         .args(policy_flag(policy)));
     if watched.is_err() {
@@ -102,5 +102,5 @@ fn policy_flag(policy: bool) -> Vec<PathBuf> {
 fn replayed(reason: &str, policy: bool) -> Result<()> {
     let capture = root().join(CAPTURE);
     say(format!("\nlive capture is not possible here:\n{reason}\n\nthe same from a recording, {CAPTURE}:\n"));
-    run(Command::new(test::auditor()).args(["replay", "--output", "report"]).args(policy_flag(policy)).arg(capture))
+    run(Command::new(trained::auditor()).args(["replay", "--output", "report"]).args(policy_flag(policy)).arg(capture))
 }

@@ -9,6 +9,7 @@ mod fuzz;
 mod process;
 mod setup;
 mod test;
+mod trained;
 mod vm;
 
 use std::process::ExitCode;
@@ -36,7 +37,7 @@ enum Verb {
     BuildEbpf,
     /// Builds the eBPF object, then the workspace with it inside
     Build {
-        /// With optimisations
+        /// The auditor that people get, into target/release: optimised by what is common in the captures of the tests
         #[arg(long)]
         release: bool,
     },
@@ -98,7 +99,8 @@ fn run(verb: Verb) -> Result<()> {
     match verb {
         Verb::Setup { tests } => setup::run_setup(tests),
         Verb::BuildEbpf => ebpf::build(),
-        Verb::Build { release } => build(release),
+        Verb::Build { release: false } => build(),
+        Verb::Build { release: true } => trained::build(),
         Verb::Demo { policy } => demo::run_demo(policy),
         Verb::Bench { options } => bench::run_bench(options),
         Verb::Soak { options } => bench::soak::run_soak(options),
@@ -111,12 +113,7 @@ fn run(verb: Verb) -> Result<()> {
 }
 
 /// Builds everything.
-fn build(release: bool) -> Result<()> {
+fn build() -> Result<()> {
     ebpf::build()?;
-    let mut command = process::cargo();
-    command.args(["build", "--workspace", "--locked"]);
-    if release {
-        command.arg("--release");
-    }
-    process::run(&mut command)
+    process::run(process::cargo().args(["build", "--workspace", "--locked"]))
 }

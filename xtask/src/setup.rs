@@ -2,7 +2,12 @@
 //!
 //! Debian packages go where apt puts them; everything else goes into `target/tools`, for this tree only.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -123,6 +128,24 @@ fn install_linker() -> Result<()> {
     // Half a gigabyte that nothing needs again.
     drop(fs::remove_dir_all(&build));
     installed
+}
+
+/// What merges the counts of a build, of the compiler's LLVM.
+///
+/// # Errors
+/// When it is missing and cannot be installed; says what to install by hand.
+pub(crate) fn profile_tool() -> Result<PathBuf> {
+    let libraries = read(Command::new("rustc").current_dir(root()).args(["--print", "target-libdir"]))?;
+    let component = Path::new(libraries.trim()).with_file_name("bin").join("llvm-profdata");
+    let package = Path::new(LLVM).join("bin/llvm-profdata");
+    if !component.exists() && !package.exists() && is_bookworm() {
+        apt::install(&["llvm-22"])?;
+    }
+    let found = [component, package].into_iter().find(|file| file.exists());
+    let toolchain = toolchain();
+    found.with_context(|| {
+        format!("llvm-profdata is missing: run `rustup component add llvm-tools --toolchain {toolchain}`")
+    })
 }
 
 /// Makes sure that everything the tests run is there.

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use crate::{
     checks, ebpf, fuzz,
     process::{cargo, find, is_root, path_with_tools, root, run, say},
-    setup, vm,
+    setup, trained, vm,
 };
 
 /// Seconds each fuzz target runs as part of the tests; `cargo xtask fuzz` runs longer.
@@ -38,7 +38,7 @@ pub(crate) enum Tier {
     Dashboards,
     /// Every fuzz target for some seconds
     Fuzz,
-    /// The release build, with the eBPF object inside
+    /// The auditor that people get, with the eBPF objects inside
     Build,
     /// The built auditor on this machine's kernel, between real clients and servers; needs root
     Live,
@@ -57,9 +57,9 @@ impl Tier {
             Self::Docs => docs(),
             Self::Dashboards => dashboards(),
             Self::Fuzz => fuzz::run_targets(None, FUZZ_SECONDS),
-            Self::Build => build(),
+            Self::Build => trained::build(),
             Self::Live => live(),
-            Self::Vm => vm::run_matrix(&[], auditor(), false),
+            Self::Vm => vm::run_matrix(&[], trained::auditor(), false),
         }
     }
 
@@ -153,11 +153,6 @@ pub(crate) fn lint() -> Result<()> {
     run_tiers(&[Tier::Format, Tier::Checks, Tier::Clippy])
 }
 
-/// The auditor that is tested live: the one people get.
-pub(crate) fn auditor() -> std::path::PathBuf {
-    root().join("target/release/auditor")
-}
-
 /// The auditor that `AUDITOR_BIN` names, as for the live tests, or else the one people get, built.
 ///
 /// # Errors
@@ -166,8 +161,8 @@ pub(crate) fn auditor_or_build() -> Result<std::path::PathBuf> {
     if let Some(auditor) = env::var_os("AUDITOR_BIN") {
         return Ok(auditor.into());
     }
-    build()?;
-    Ok(auditor())
+    trained::build()?;
+    Ok(trained::auditor())
 }
 
 fn prepare() -> Result<()> {
@@ -234,15 +229,6 @@ fn dashboards() -> Result<()> {
     Ok(())
 }
 
-/// Builds what people get.
-///
-/// # Errors
-/// When it does not build.
-pub(crate) fn build() -> Result<()> {
-    ebpf::build()?;
-    run(cargo().args(["build", "--release", "--locked", "--package", "auditor"]))
-}
-
 fn live() -> Result<()> {
     let mut command = cargo();
     // One at a time: every auditor sees the whole machine's traffic.
@@ -252,7 +238,7 @@ fn live() -> Result<()> {
         command.env("RUST_TEST_THREADS", "1").arg("test");
     }
     command.args(["--package", "auditor-tests", "--locked"]);
-    run(command.env("AUDITOR_BIN", auditor()).env("PATH", path_with_tools()))
+    run(command.env("AUDITOR_BIN", trained::auditor()).env("PATH", path_with_tools()))
 }
 
 #[cfg(test)]

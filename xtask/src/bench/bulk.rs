@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     Bench,
     programs::{Program, Switch},
-    rig::{Observer, Running, Server},
+    rig::{Observer, Running},
+    server::Server,
     tls::download,
 };
 use crate::process::say;

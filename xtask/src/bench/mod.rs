@@ -3,6 +3,7 @@
 
 mod bulk;
 mod criterion;
+mod governed;
 mod http2;
 #[expect(dead_code, unreachable_pub, reason = "the tests' own: here only what a process holds is asked for")]
 #[path = "../../../tests/src/kernel.rs"]
@@ -10,6 +11,7 @@ mod kernel;
 mod others;
 mod programs;
 mod rig;
+mod server;
 pub(crate) mod soak;
 mod table;
 mod tls;
@@ -25,13 +27,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
-    rig::{Counters, Load, Observer, Server, fixed_rate, flat_out, flat_out_pages},
+    rig::{Counters, Load, Observer, fixed_rate, flat_out, flat_out_pages},
+    server::Server,
     table::Row,
     tls::clock_nanoseconds,
 };
 use crate::{
     process::{is_root, print, root, say},
-    setup, test,
+    setup, test, trained,
 };
 
 /// What to measure.
@@ -78,7 +81,7 @@ pub(crate) fn run_bench(options: Options) -> Result<()> {
     if options.others {
         return others::run_others(options, &test::auditor_or_build()?);
     }
-    test::build()?;
+    trained::build()?;
     let rows = Bench::new(options)?.run()?;
     let parts = if options.no_parts { Vec::new() } else { criterion::measure()? };
     print(&table::text(&rows, &parts))?;
@@ -108,7 +111,7 @@ impl Bench {
     fn new(options: Options) -> Result<Self> {
         let folder = root().join("target/bench");
         let server = Server::start(&folder)?;
-        Ok(Self { options, auditor: test::auditor(), folder, server })
+        Ok(Self { options, auditor: trained::auditor(), folder, server })
     }
 
     fn run(&self) -> Result<Vec<Row>> {
@@ -121,6 +124,7 @@ impl Bench {
             return self.http2_rows();
         }
         let mut rows = self.flat_out_rows()?;
+        rows.extend(self.governed_rows()?);
         rows.extend(self.pages_rows()?);
         rows.extend(self.fixed_rate_rows()?);
         rows.extend(self.program_rows()?);
@@ -212,14 +216,24 @@ impl Bench {
 
     /// Rounds without and with the auditor; which comes first alternates.
     fn pairs(&self, name: &str, load: &dyn Fn() -> Result<Load>) -> Result<Vec<((Load, f64), Watched)>> {
+        self.pairs_with(name, load, &|| self.observer())
+    }
+
+    /// The same beside another auditor than the usual.
+    fn pairs_with(
+        &self,
+        name: &str,
+        load: &dyn Fn() -> Result<Load>,
+        observer: &dyn Fn() -> Result<Observer>,
+    ) -> Result<Vec<((Load, f64), Watched)>> {
         let mut pairs = Vec::new();
         for round in 0..self.options.rounds {
             say(format!("{name}: pair {} of {}", round + 1, self.options.rounds));
             pairs.push(if round % 2 == 0 {
                 let without = self.bare(load)?;
-                (without, self.watched(load)?)
+                (without, self.watched(load, &observer()?)?)
             } else {
-                let with = self.watched(load)?;
+                let with = self.watched(load, &observer()?)?;
                 (self.bare(load)?, with)
             });
         }
@@ -232,8 +246,11 @@ impl Bench {
         Ok((load, self.server.cpu_seconds()? - before))
     }
 
-    fn watched(&self, load: &dyn Fn() -> Result<Load>) -> Result<Watched> {
-        let observer = Observer::start(&self.auditor, &self.folder)?;
+    fn observer(&self) -> Result<Observer> {
+        Observer::start(&self.auditor, &self.folder)
+    }
+
+    fn watched(&self, load: &dyn Fn() -> Result<Load>, observer: &Observer) -> Result<Watched> {
         let before = observer.settled()?;
         let (load, server_cpu) = self.bare(load)?;
         Ok(Watched { load, server_cpu, counted: observer.settled()?.since(before) })
@@ -244,7 +261,8 @@ impl Bench {
     fn program_rows(&self) -> Result<[Row; 2]> {
         let _statistics = Statistics::on()?;
         say("kernel programs");
-        let counted = self.watched(&|| flat_out(self.server.port, self.options.seconds))?.counted;
+        let load = || flat_out(self.server.port, self.options.seconds);
+        let counted = self.watched(&load, &self.observer()?)?.counted;
         let net = counted.run_nanoseconds - counted.runs * clock_nanoseconds();
         let copied = "kernel program time of all runs per head copied, less one reading of the clock a run";
         Ok([
@@ -261,7 +279,7 @@ impl Bench {
     fn memory_row(&self) -> Result<Row> {
         say(format!("memory with {CONNECTIONS} connections open"));
         raise_open_files()?;
-        let observer = Observer::start(&self.auditor, &self.folder)?;
+        let observer = self.observer()?;
         let connections: Vec<TcpStream> = (0..CONNECTIONS)
             .map(|_| one_call(self.server.port))
             .collect::<Result<_>>()

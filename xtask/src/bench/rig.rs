@@ -1,4 +1,4 @@
-//! The parts of a bench run: a web server bound to one processor, a load generator bound to another, the auditor beside them.
+//! What a bench run puts beside its [`server`](super::server): a load generator bound to another processor, and the auditor.
 
 use std::{
     fs,
@@ -12,14 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{bulk, http2, kernel, tls};
-use crate::process::{find, read};
+use super::{bulk, kernel, server::PAGE};
+use crate::process::read;
 
 /// Processor of the load generator; nginx binds its worker to the other, 0.
 pub(crate) const LOAD_CPU: &str = "1";
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The page that the server compresses for each call.
-const PAGE: &str = "page";
+/// How long is waited for anything.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A child that ends with its owner.
 pub(crate) struct Running(Child);
@@ -90,7 +89,7 @@ pub(crate) fn free_port() -> Result<u16> {
 }
 
 /// As many, each another one.
-fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
+pub(super) fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
     let listeners: Vec<TcpListener> =
         (0..COUNT).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let mut ports = [0; COUNT];
@@ -98,117 +97,6 @@ fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT]> {
         *port = listener.local_addr()?.port();
     }
     Ok(ports)
-}
-
-/// nginx with one worker that answers everything with 38 bytes, and beside it what answers calls of gRPC.
-pub(crate) struct Server {
-    process: Running,
-    grpc: Running,
-    /// Where it listens.
-    pub(crate) port: u16,
-    /// Where it listens for TLS.
-    pub(crate) tls_port: u16,
-    /// Where it listens for HTTP/2 in clear.
-    pub(crate) http2_port: u16,
-    /// Where calls of gRPC are answered.
-    pub(crate) grpc_port: u16,
-}
-
-impl Server {
-    /// Starts it, its files in `folder`.
-    ///
-    /// # Errors
-    /// When nginx is missing or does not come up.
-    pub(crate) fn start(folder: &Path) -> Result<Self> {
-        Self::start_as(folder, |command| command)
-    }
-
-    /// Starts it in the cgroup of this list of processes.
-    ///
-    /// # Errors
-    /// As [`Self::start`], and when it cannot be moved.
-    pub(crate) fn start_in(folder: &Path, procs: &Path) -> Result<Self> {
-        Self::start_as(folder, |command| bulk::inside(procs, &command))
-    }
-
-    fn start_as(folder: &Path, place: impl Fn(Command) -> Command) -> Result<Self> {
-        let [port, tls_port, http2_port, grpc_port] = free_ports()?;
-        fs::create_dir_all(folder)?;
-        let grpc = http2::grpc_server(folder, grpc_port)?;
-        tls::certificate(folder)?;
-        fs::write(folder.join(PAGE), page())?;
-        let configuration = folder.join("nginx.conf");
-        fs::write(&configuration, nginx_configuration(folder, port, tls_port, http2_port))?;
-        let nginx = find("nginx").context("nginx is missing: run `cargo xtask setup --tests`")?;
-        let mut command = Command::new(nginx);
-        command.arg("-p").arg(folder).arg("-c").arg(&configuration);
-        let mut process = Running::start(place(command).stderr(Stdio::inherit()))?;
-        let end = Instant::now() + PATIENCE;
-        for port in [port, grpc_port] {
-            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-                if process.ended() || Instant::now() > end {
-                    bail!("the servers did not come up on port {port}; nginx's log is in {}", folder.display());
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(Self { process, grpc, port, tls_port, http2_port, grpc_port })
-    }
-
-    /// CPU seconds that answering has used.
-    ///
-    /// # Errors
-    /// When there is no worker.
-    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        Ok(cpu_seconds(self.worker()?)? + cpu_seconds(self.grpc.pid())?)
-    }
-
-    /// What the worker has read from files, MiB: without a cache of its own that is what it sends.
-    ///
-    /// # Errors
-    /// When there is no worker.
-    pub(crate) fn mebibytes_read(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/io", self.worker()?))?;
-        let bytes: f64 = text.lines().find_map(|line| line.strip_prefix("rchar: ")).context("no rchar")?.parse()?;
-        Ok(bytes / f64::from(1 << 20))
-    }
-
-    /// The process that answers in clear and over TLS.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(crate) fn worker(&self) -> Result<u32> {
-        let master = self.process.pid();
-        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-        Ok(children.split_whitespace().next().context("nginx has no worker")?.parse()?)
-    }
-}
-
-fn nginx_configuration(folder: &Path, port: u16, tls_port: u16, http2_port: u16) -> String {
-    let (bulk, key, certificate) = (tls::BULK, tls::KEY, tls::CERTIFICATE);
-    let folder = folder.display();
-    format!(
-        "daemon off; worker_processes 1; worker_cpu_affinity 01; worker_rlimit_nofile 40000;\n\
-         pid {folder}/nginx.pid; error_log {folder}/error.log;\n\
-         events {{ worker_connections 30000; }}\n\
-         http {{\n  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;\n  \
-         client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;\n  \
-         uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;\n  \
-         server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }}\n  \
-         location /{PAGE} {{ root {folder}; default_type application/json; gzip on; gzip_types application/json; }} }}\n  \
-         server {{ listen 127.0.0.1:{http2_port} http2 backlog=4096; location / {{ return 200 \"an answer of thirty-eight bytes, always\"; }} }}\n  \
-         server {{ listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_certificate {folder}/{certificate}; ssl_certificate_key {folder}/{key};\n  \
-         location / {{ return 200; }} location /{bulk} {{ root {folder}; }} }}\n}}\n"
-    )
-}
-
-/// Some 4 KiB of JSON, as a service lists things.
-fn page() -> String {
-    let things = (0_u64..48).map(|number| {
-        let price = number * 7919 % 10_007;
-        format!("{{\"id\":{number},\"name\":\"thing {:x}\",\"price\":{price},\"stock\":{}}}", price * price, price % 89)
-    });
-    format!("[{}]", things.collect::<Vec<_>>().join(","))
 }
 
 /// What a load generator did.
@@ -234,6 +122,18 @@ pub(crate) fn flat_out(port: u16, seconds: u32) -> Result<Load> {
 /// As [`flat_out`].
 pub(crate) fn flat_out_pages(port: u16, seconds: u32) -> Result<Load> {
     wrk(&["-H", "Accept-Encoding: gzip"], &format!("http://127.0.0.1:{port}/{PAGE}"), seconds)
+}
+
+/// As many requests, each with the same token: calls that may be passed over when they repeat.
+///
+/// # Errors
+/// As [`flat_out`].
+pub(crate) fn flat_out_proven(port: u16, seconds: u32) -> Result<Load> {
+    wrk(
+        &["-H", "Authorization: Bearer 7f3a91c25a0b4f6e9d1c2b8e4d6f0a13"],
+        &format!("http://127.0.0.1:{port}/items/42"),
+        seconds,
+    )
 }
 
 /// The same inside TLS.
@@ -346,12 +246,21 @@ impl Observer {
                 .map(|server| sum_where(metrics, "auditor_exchanges_total", &server))
                 .iter()
                 .sum(),
+            passed_over: sum(metrics, "auditor_exchanges_sampled_out_total"),
             lost: sum(metrics, "auditor_capture_lost_total"),
             records: sum(metrics, "auditor_capture_records_total"),
             cpu_seconds: cpu_seconds(self.process.pid())?,
             run_nanoseconds,
             runs,
         })
+    }
+
+    /// The sum of a family of its metrics.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn figure(&self, family: &str) -> Result<f64> {
+        Ok(sum(&self.get("/metrics")?, family))
     }
 
     /// What it has judged and what it holds.
@@ -466,6 +375,8 @@ pub(crate) struct Held {
 pub(crate) struct Counters {
     /// Exchanges judged.
     pub(crate) exchanges: f64,
+    /// Exchanges passed over, because they repeat.
+    pub(crate) passed_over: f64,
     /// Records lost.
     pub(crate) lost: f64,
     /// Records read.
@@ -483,6 +394,7 @@ impl Counters {
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             exchanges: self.exchanges - earlier.exchanges,
+            passed_over: self.passed_over - earlier.passed_over,
             lost: self.lost - earlier.lost,
             records: self.records - earlier.records,
             cpu_seconds: self.cpu_seconds - earlier.cpu_seconds,
@@ -558,7 +470,7 @@ pub(crate) fn cpu_seconds_of(pids: &[u32]) -> Result<f64> {
 }
 
 /// CPU seconds a process has used, from `/proc/PID/stat` (proc_pid_stat(5): fields 14 and 15).
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = text.rsplit_once(") ").context("/proc/PID/stat has no name")?;
     let ticks: f64 = rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();

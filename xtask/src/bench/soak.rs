@@ -14,7 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    rig::{LOAD_CPU, Load, Observer, Server, parse_h2load},
+    rig::{LOAD_CPU, Load, Observer, parse_h2load},
+    server::Server,
     table,
 };
 use crate::{

@@ -14,9 +14,9 @@ use super::{
     super::{
         Options, each, micros,
         rig::{
-            Load, Observer, Running, Server, cpu_seconds_of, family, fixed_rate, flat_out, flat_out_tls,
-            resident_mebibytes,
+            Load, Observer, Running, cpu_seconds_of, family, fixed_rate, flat_out, flat_out_tls, resident_mebibytes,
         },
+        server::Server,
         table::quartiles,
     },
     absent, markdown,
